@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from .errors import InvalidArgumentError
 
-
 _OVERWRITE_HINT = "use --force or another -o"
 
 

@@ -168,7 +168,7 @@ class ConvertOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class ModelFormat(Protocol):
-    """A kind of model file. Methods raise errors of :mod:`nnc_codec.errors`, and then have written nothing."""
+    """A kind of model file. Methods raise errors of :mod:`nnc_codec.errors`, then having written nothing."""
 
     name: str
     """Short lower-case name, e.g. ``"onnx"``."""

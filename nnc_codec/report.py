@@ -38,7 +38,8 @@ class TensorReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         reason: why it is plain.
         original_bytes: size of the plain tensor.
         stored_bytes: size it takes in the file described: of its payload if coded.
-        payload_type: ``nnr_compressed_data_unit_payload_type`` in the standard's words: ``"FLOAT"``, ``"INT"``.
+        payload_type: ``nnr_compressed_data_unit_payload_type`` in the standard's words (``"FLOAT"``,
+            ``"INT"`` ...).
         method: quantization method of the coded tensor.
         qp: quantization parameter.
         step: quantization step size.
@@ -266,7 +267,8 @@ class ConvertedTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         name: in the source model.
         target: in the converted model.
         action: ``"carried"`` (payload bytes untouched), ``"renamed"`` (coded bytes untouched, name in the
-            header changed), ``"reencoded"``, ``"raw"`` (decoded and stored plain) or ``"plain"`` (was plain before).
+            header changed), ``"reencoded"``, ``"raw"`` (decoded and stored plain) or ``"plain"``
+            (was plain before).
         reason: why its payload could not be carried.
     """
 
