@@ -1,0 +1,145 @@
+#include "kernel.h"
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "checksum.h"
+#include "message.h"
+#include "stats.h"
+
+namespace nnc {
+namespace {
+
+// Decoded elements per payload byte: nnc_codec.Limits.max_expansion. A model that claims more is refused before
+// its output is allocated.
+constexpr std::uint64_t kMaxExpansion = std::uint64_t{1} << 24;
+
+std::string hex(std::uint32_t value) {
+  char text[16];
+  std::snprintf(text, sizeof text, "0x%08x", static_cast<unsigned>(value));
+  return text;
+}
+
+template <class Int>
+std::string shape_text(const Int* dims, std::size_t rank) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < rank; ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+// False when a dimension is negative or the product is above `limit`.
+bool count_elements(const std::vector<std::int64_t>& shape, std::uint64_t limit, std::uint64_t* out) {
+  std::uint64_t product = 1;
+  for (std::int64_t dim : shape)
+    if (dim < 0) return false;
+  for (std::int64_t dim : shape) {
+    const auto size = static_cast<std::uint64_t>(dim);
+    if (size != 0 && product > limit / size) return false;
+    product *= size;
+  }
+  *out = product;
+  return product <= limit;
+}
+
+}  // namespace
+
+Kernel::Kernel(const ort::Api* api, const OpType& type) : api_(api), type_(type) { ++stats().kernels; }
+
+Kernel::~Kernel() { --stats().kernels; }
+
+ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type, Kernel** out) {
+  std::unique_ptr<Kernel> kernel(new Kernel(api, type));
+  if (ort::Status* status = kernel->read(info)) return status;
+  *out = kernel.release();
+  return nullptr;
+}
+
+ort::Status* Kernel::read(const ort::KernelInfo* info) {
+  tensor_ = ort::output_name(api_, info);
+  if (ort::Status* status = ort::read_attribute(api_, info, "shape", &shape_)) return status;
+  std::int64_t crc = 0;
+  if (ort::Status* status = ort::read_attribute(api_, info, "crc32", &crc)) return status;
+  if (crc < 0 || crc > 0xFFFFFFFFLL)
+    return fail(api_, kCodeMismatch, where({}), "attribute crc32 is outside 0..4294967295");
+  crc32_ = static_cast<std::uint32_t>(crc);
+  if (shape_.size() > Limits{}.max_dims || !count_elements(shape_, Limits{}.max_elements, &elements_))
+    return fail(api_, kCodeMismatch, where({}),
+                "attribute shape = " + shape_text(shape_.data(), shape_.size()) + " is not usable");
+  int is_constant = 0;
+  const ort::Value* value = nullptr;
+  if (ort::succeeded(api_, ort::GetConstantInput::call(api_, info, 0, &is_constant, &value)) && is_constant != 0 &&
+      value != nullptr)
+    return ort::view_tensor(api_, value, &constant_payload_);
+  return nullptr;
+}
+
+std::string Kernel::where(const ort::TensorView& payload) const {
+  if (!tensor_.empty()) return "tensor '" + tensor_ + "'";
+  return std::string(type_.name) + " with a payload of " + std::to_string(payload.elements) + " bytes";
+}
+
+ort::Status* Kernel::check(const ort::TensorView& payload) const {
+  const std::uint32_t crc = crc32(payload.data, payload.elements);
+  if (crc != crc32_)
+    return fail(api_, kCodeMismatch, where(payload),
+                "the CRC-32 of the payload is " + hex(crc) + ", the model says " + hex(crc32_) +
+                    "; the model file is damaged");
+  SingleInfo info;
+  const Status status = inspect_single(payload.data, payload.elements, Limits{}, &info);
+  if (!status.ok()) return fail(api_, where(payload), status);
+  bool same = info.dims_count == shape_.size() && info.elements == elements_;
+  for (std::size_t i = 0; same && i < shape_.size(); ++i) same = info.dims[i] == static_cast<std::uint64_t>(shape_[i]);
+  if (!same)
+    return fail(api_, kCodeMismatch, where(payload),
+                "the payload holds a tensor of shape " + shape_text(info.dims, info.dims_count) +
+                    ", attribute shape is " + shape_text(shape_.data(), shape_.size()));
+  if (elements_ / kMaxExpansion > payload.elements)
+    return fail(api_, "NNC-E105", where(payload),
+                std::to_string(elements_) + " elements from " + std::to_string(payload.elements) + " bytes");
+  return nullptr;
+}
+
+ort::Status* Kernel::decode(const ort::TensorView& payload, void* out) const {
+  const auto start = std::chrono::steady_clock::now();
+  const Status status = decode_single(payload.data, payload.elements, Limits{}, type_.dtype, out, elements_);
+  const auto spent = std::chrono::steady_clock::now() - start;
+  Stats& counters = stats();
+  counters.decode_ns += static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+  if (!status.ok()) return fail(api_, where(payload), status);
+  ++counters.decodes;
+  counters.decoded_bytes += elements_ * type_.bytes;
+  counters.payload_bytes += payload.elements;
+  return nullptr;
+}
+
+ort::Status* Kernel::compute(ort::KernelContext* context) {
+  ++stats().computes;
+  const ort::Value* value = nullptr;
+  ort::TensorView payload;
+  if (ort::Status* status = ort::GetInput::call(api_, context, 0, &value)) return status;
+  if (value == nullptr) return fail(api_, kCodeMismatch, where({}), "the payload input is missing");
+  if (ort::Status* status = ort::view_tensor(api_, value, &payload)) return status;
+
+  // An initializer cannot change after it was checked once; anything else is checked at every use.
+  const bool constant = payload.data != nullptr && payload.data == constant_payload_.data;
+  if (!constant || !constant_checked_.load(std::memory_order_acquire)) {
+    if (ort::Status* status = check(payload)) {
+      ++stats().failures;
+      return status;
+    }
+    if (constant) constant_checked_.store(true, std::memory_order_release);
+  }
+
+  ort::Value* output = nullptr;
+  if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape_.data(), shape_.size(), &output))
+    return status;
+  void* data = nullptr;
+  if (ort::Status* status = ort::GetTensorMutableData::call(api_, output, &data)) return status;
+  ort::Status* status = decode(payload, data);
+  if (status != nullptr) ++stats().failures;
+  return status;
+}
+
+}  // namespace nnc

@@ -1,0 +1,34 @@
+// The decode operators: one per element type, because onnxruntime picks by name and an output type must be fixed.
+#pragma once
+#include <cstddef>
+
+#include "ort_abi.h"
+#include "single.h"
+
+namespace nnc {
+
+constexpr const char* kDomain = "onnx_nnc";
+
+struct OpType {
+  const char* name;
+  ort::ElementType element;
+  DType dtype;
+  std::size_t bytes;
+};
+
+constexpr OpType kOpTypes[] = {
+    {"NNRDecodeFloat", ort::kFloat, DType::float32, 4},
+    {"NNRDecodeDouble", ort::kDouble, DType::float64, 8},
+    {"NNRDecodeFloat16", ort::kFloat16, DType::float16, 2},
+    {"NNRDecodeBFloat16", ort::kBFloat16, DType::bfloat16, 2},
+    {"NNRDecodeInt8", ort::kInt8, DType::int8, 1},
+    {"NNRDecodeUInt8", ort::kUInt8, DType::uint8, 1},
+    {"NNRDecodeInt16", ort::kInt16, DType::int16, 2},
+    {"NNRDecodeUInt16", ort::kUInt16, DType::uint16, 2},
+    {"NNRDecodeInt32", ort::kInt32, DType::int32, 4},
+    {"NNRDecodeUInt32", ort::kUInt32, DType::uint32, 4},
+    {"NNRDecodeInt64", ort::kInt64, DType::int64, 8},
+    {"NNRDecodeUInt64", ort::kUInt64, DType::uint64, 8},
+};
+
+}  // namespace nnc

@@ -1,0 +1,157 @@
+// RegisterCustomOps: what onnxruntime calls when a user registers this library.
+#include <exception>
+#include <list>
+#include <mutex>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+#include "message.h"
+#include "op_types.h"
+#include "ort_abi.h"
+#include "ort_api.h"
+
+namespace nnc {
+namespace {
+
+constexpr int kOldestMinor = 17;  // older releases call other callbacks of OrtCustomOp
+constexpr int kNewestOpVersion = 18;
+
+// What onnxruntime sees is the base; it must come first and be standard layout.
+struct DecodeOp {
+  ort::CustomOp base;
+  const OpType* type;
+};
+
+const DecodeOp& self(const ort::CustomOp* op) { return *reinterpret_cast<const DecodeOp*>(op); }
+
+// No exception may cross into onnxruntime.
+template <class Body>
+ort::Status* guarded(const ort::Api* api, Body&& body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return ort::CreateStatus::call(api, ort::kFail, "NNC-E225: not enough memory");
+  } catch (const std::exception&) {
+    return ort::CreateStatus::call(api, ort::kFail, "NNC-E100: internal error");
+  }
+}
+
+ort::Status* NNC_ORT_CALL create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info,
+                                        void** out) {
+  return guarded(api, [&]() -> ort::Status* {
+    Kernel* kernel = nullptr;
+    ort::Status* status = Kernel::create(api, info, *self(op).type, &kernel);
+    *out = kernel;
+    return status;
+  });
+}
+
+ort::Status* NNC_ORT_CALL compute(void* handle, ort::KernelContext* context) {
+  auto* kernel = static_cast<Kernel*>(handle);
+  return guarded(kernel->api(), [&] { return kernel->compute(context); });
+}
+
+void NNC_ORT_CALL destroy_kernel(void* handle) { delete static_cast<Kernel*>(handle); }
+
+DecodeOp make_op(const OpType& type, std::uint32_t version) {
+  DecodeOp op{};
+  op.type = &type;
+  ort::CustomOp& base = op.base;
+  base.version = version;
+  base.get_name = [](const ort::CustomOp* op) { return self(op).type->name; };
+  base.get_execution_provider = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
+  base.get_input_count = [](const ort::CustomOp*) -> std::size_t { return 2; };
+  // Input 1, `after`, is a tensor of any type whose value is never read: it orders the execution.
+  base.get_input_type = [](const ort::CustomOp*, std::size_t index) {
+    return index == 0 ? ort::kUInt8 : ort::kUndefined;
+  };
+  base.get_input_characteristic = [](const ort::CustomOp*, std::size_t index) {
+    return index == 0 ? ort::kRequired : ort::kOptional;
+  };
+  base.get_input_memory_type = [](const ort::CustomOp*, std::size_t) { return ort::kMemTypeDefault; };
+  base.get_output_count = [](const ort::CustomOp*) -> std::size_t { return 1; };
+  base.get_output_type = [](const ort::CustomOp* op, std::size_t) { return self(op).type->element; };
+  base.get_output_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kRequired; };
+  base.get_variadic_input_min_arity = [](const ort::CustomOp*) { return 0; };
+  base.get_variadic_input_homogeneity = [](const ort::CustomOp*) { return 0; };
+  base.get_variadic_output_min_arity = [](const ort::CustomOp*) { return 0; };
+  base.get_variadic_output_homogeneity = [](const ort::CustomOp*) { return 0; };
+  base.create_kernel_v2 = create_kernel;
+  base.kernel_compute_v2 = compute;
+  base.kernel_destroy = destroy_kernel;
+  base.get_start_version = [](const ort::CustomOp*) { return 1; };
+  base.get_end_version = [](const ort::CustomOp*) { return 1; };
+  return op;
+}
+
+// onnxruntime keeps plain pointers to the domain and its operators for as long as any session lives, so they are made
+// once per process (and per copy of onnxruntime in it) and shared by every session.
+struct Registration {
+  const ort::Api* api = nullptr;
+  ort::CustomOpDomain* domain = nullptr;
+  std::vector<DecodeOp> ops;
+};
+
+struct Registrations {
+  std::mutex mutex;
+  std::list<Registration> entries;
+};
+
+Registrations& registrations() {
+  static auto* instance = new Registrations;  // never destroyed: sessions may outlive static destructors
+  return *instance;
+}
+
+ort::Status* make_registration(const ort::Api* api, std::uint32_t version, Registration* out) {
+  if (const std::string failed = ort::self_test(api); !failed.empty())
+    return fail(api, kCodeRegistration, "", "this onnxruntime does not behave as expected (" + failed + ")");
+  out->api = api;
+  for (const OpType& type : kOpTypes) out->ops.push_back(make_op(type, version));
+  if (ort::Status* status = ort::CreateCustomOpDomain::call(api, kDomain, &out->domain)) return status;
+  for (const DecodeOp& op : out->ops)
+    if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
+  return nullptr;
+}
+
+ort::Status* register_domain(const ort::Api* api, std::uint32_t version, ort::SessionOptions* options) {
+  Registrations& shared = registrations();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  for (const Registration& known : shared.entries)
+    if (known.api == api) return ort::AddCustomOpDomain::call(api, options, known.domain);
+  std::list<Registration> made(1);
+  if (ort::Status* status = make_registration(api, version, &made.front())) return status;
+  shared.entries.splice(shared.entries.end(), made);
+  return ort::AddCustomOpDomain::call(api, options, shared.entries.back().domain);
+}
+
+}  // namespace
+}  // namespace nnc
+
+NNC_EXPORT nnc::ort::Status* NNC_ORT_CALL RegisterCustomOps(nnc::ort::SessionOptions* options,
+                                                            const nnc::ort::ApiBase* base) {
+  using namespace nnc;
+  const char* version_string = base->get_version_string();
+  const int minor = ort::minor_version(version_string);
+  if (minor < kOldestMinor) {
+    // Version 1 of the table exists in every release and holds CreateStatus.
+    const ort::Api* oldest = base->get_api(1);
+    if (oldest == nullptr) return nullptr;
+    return guarded(oldest, [&] {
+      return fail(oldest, kCodeTooOld, "",
+                  std::string("onnxruntime ") + version_string + " is too old; 1.17 or newer is needed");
+    });
+  }
+  const ort::Api* api = base->get_api(kOldestMinor);
+  if (api == nullptr) {
+    const ort::Api* oldest = base->get_api(1);
+    if (oldest == nullptr) return nullptr;
+    return guarded(oldest, [&] {
+      return fail(oldest, kCodeRegistration, "",
+                  std::string("onnxruntime ") + version_string + " does not offer version 17 of its interface");
+    });
+  }
+  const auto version = static_cast<std::uint32_t>(minor < kNewestOpVersion ? minor : kNewestOpVersion);
+  return guarded(api, [&] { return register_domain(api, version, options); });
+}

@@ -1,0 +1,119 @@
+#include "ort_api.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace nnc::ort {
+
+int minor_version(const char* version_string) {
+  if (version_string == nullptr || std::strncmp(version_string, "1.", 2) != 0) return -1;
+  char* end = nullptr;
+  const long minor = std::strtol(version_string + 2, &end, 10);
+  if (end == version_string + 2 || minor < 0 || minor > 100000) return -1;
+  return static_cast<int>(minor);
+}
+
+bool succeeded(const Api* api, Status* status) {
+  if (status == nullptr) return true;
+  ReleaseStatus::call(api, status);
+  return false;
+}
+
+Status* read_attribute(const Api* api, const KernelInfo* info, const char* name, std::int64_t* out) {
+  return GetAttributeInt::call(api, info, name, out);
+}
+
+Status* read_attribute(const Api* api, const KernelInfo* info, const char* name, std::vector<std::int64_t>* out) {
+  std::size_t size = 0;
+  if (Status* status = GetAttributeInts::call(api, info, name, nullptr, &size)) return status;
+  out->assign(size, 0);
+  if (size == 0) return nullptr;
+  return GetAttributeInts::call(api, info, name, out->data(), &size);
+}
+
+Status* view_tensor(const Api* api, const Value* value, TensorView* out) {
+  void* data = nullptr;
+  if (Status* status = GetTensorMutableData::call(api, value, &data)) return status;
+  TensorTypeAndShapeInfo* info = nullptr;
+  if (Status* status = GetTypeAndShape::call(api, value, &info)) return status;
+  Status* status = GetElementCount::call(api, info, &out->elements);
+  ReleaseTypeAndShape::call(api, info);
+  out->data = static_cast<const std::uint8_t*>(data);
+  return status;
+}
+
+std::string output_name(const Api* api, const KernelInfo* info) {
+  std::size_t size = 0;
+  if (!succeeded(api, GetOutputName::call(api, info, 0, nullptr, &size)) || size == 0 || size > 65536) return {};
+  std::string name(size, '\0');
+  if (!succeeded(api, GetOutputName::call(api, info, 0, name.data(), &size))) return {};
+  name.resize(std::strlen(name.c_str()));
+  return name;
+}
+
+std::string session_config(const Api* api, const SessionOptions* options, const char* key) {
+  int present = 0;
+  if (!succeeded(api, HasSessionConfig::call(api, options, key, &present)) || present == 0) return {};
+  std::size_t size = 0;
+  if (!succeeded(api, GetSessionConfig::call(api, options, key, nullptr, &size)) || size == 0 || size > 65536)
+    return {};
+  std::string value(size, '\0');
+  if (!succeeded(api, GetSessionConfig::call(api, options, key, value.data(), &size))) return {};
+  value.resize(std::strlen(value.c_str()));
+  return value;
+}
+
+namespace {
+
+bool status_round_trip(const Api* api) {
+  Status* status = CreateStatus::call(api, kInvalidArgument, "nnc");
+  if (status == nullptr) return false;
+  const char* text = GetErrorMessage::call(api, status);
+  const bool same = text != nullptr && std::strcmp(text, "nnc") == 0;
+  ReleaseStatus::call(api, status);
+  return same;
+}
+
+bool tensor_round_trip(const Api* api) {
+  MemoryInfo* memory = nullptr;
+  if (!succeeded(api, CreateCpuMemoryInfo::call(api, kDeviceAllocator, kMemTypeDefault, &memory))) return false;
+  std::uint8_t bytes[6] = {};
+  const std::int64_t dims[2] = {2, 3};
+  Value* value = nullptr;
+  bool same = succeeded(api, CreateTensorWithData::call(api, memory, bytes, sizeof bytes, dims, 2, kUInt8, &value));
+  if (same) {
+    TensorView view;
+    same = succeeded(api, view_tensor(api, value, &view)) && view.data == bytes && view.elements == 6;
+    TensorTypeAndShapeInfo* info = nullptr;
+    same = same && succeeded(api, GetTypeAndShape::call(api, value, &info));
+    if (same) {
+      std::size_t rank = 0;
+      std::int64_t seen[2] = {};
+      same = succeeded(api, GetDimensionsCount::call(api, info, &rank)) && rank == 2 &&
+             succeeded(api, GetDimensions::call(api, info, seen, 2)) && seen[0] == 2 && seen[1] == 3;
+      ReleaseTypeAndShape::call(api, info);
+    }
+    ReleaseValue::call(api, value);
+  }
+  ReleaseMemoryInfo::call(api, memory);
+  return same;
+}
+
+bool attribute_round_trip(const Api* api) {
+  const std::int64_t number = 7;
+  OpAttr* attribute = nullptr;
+  if (!succeeded(api, CreateOpAttr::call(api, "n", &number, 1, kOpAttrInt, &attribute))) return false;
+  ReleaseOpAttr::call(api, attribute);
+  return attribute != nullptr;
+}
+
+}  // namespace
+
+std::string self_test(const Api* api) {
+  if (!status_round_trip(api)) return "status objects";
+  if (!tensor_round_trip(api)) return "tensors";
+  if (!attribute_round_trip(api)) return "operator attributes";
+  return {};
+}
+
+}  // namespace nnc::ort
