@@ -1,0 +1,207 @@
+"""Loading and saving ONNX models of any size.
+
+Weights above protobuf's 2 GiB live in external data files. They are mapped, never loaded into the ModelProto, and
+written tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from nnc_codec.files import access_error, atomic_writer, require_readable, require_writable
+
+from .errors import InvalidModelError, TruncatedModelError
+from .tensors import external_files
+from .walk import iter_graphs
+from .wire import GRAPH, read_top_level
+
+if TYPE_CHECKING:
+    import onnx
+    from typing_extensions import Buffer
+
+ALIGNMENT = 64 << 10
+"""Offset granularity of external data: the largest page size in use, so that a runtime can map every tensor."""
+
+EXTERNAL_THRESHOLD = 1 << 30
+"""Bytes of tensors above which they are stored beside the model instead of inside."""
+
+_MAX_PROTOBUF = (1 << 31) - 1
+
+
+class Model(NamedTuple):
+    """A loaded model.
+
+    Attributes:
+        proto: the ModelProto, without the values of external tensors.
+        folder: where external data are looked for.
+        path: file it came from.
+        files: all files of the model.
+    """
+
+    proto: onnx.ModelProto
+    folder: Path
+    path: Path
+    files: tuple[Path, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def all_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Every TensorProto of the main graph and its subgraphs: initializers and tensor attributes."""
+    from onnx import AttributeProto
+
+    found: list[onnx.TensorProto] = []
+    for _, graph in iter_graphs(proto.graph):
+        found.extend(graph.initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.TENSOR:
+                    found.append(attribute.t)
+                elif attribute.type == AttributeProto.TENSORS:
+                    found.extend(attribute.tensors)
+    return found
+
+
+def load(path: str | Path) -> Model:
+    """Read an ONNX model; external data stay on disk.
+
+    Raises:
+        FileAccessError: the file cannot be read.
+        TruncatedModelError: it ends too early.
+        InvalidModelError: it is no ONNX model.
+        ExternalDataError: an external file is missing or outside the model's folder.
+    """
+    checked = require_readable(path)
+    try:
+        top = read_top_level(checked)
+        if top is not None and top.truncated:
+            raise TruncatedModelError(f"{checked} is truncated: the ONNX model ends before its fields do")
+        if top is None or GRAPH not in top.fields:
+            raise InvalidModelError(f"{checked} is not an ONNX model")
+        if checked.stat().st_size > _MAX_PROTOBUF:
+            raise InvalidModelError(f"{checked} is larger than the 2 GiB that protobuf can hold")
+        data = checked.read_bytes()
+    except OSError as error:
+        raise access_error(error, checked, "read") from error
+    proto = parse(data, str(checked))
+    files = (checked, *external_files(all_tensors(proto), checked.parent))
+    return Model(proto, checked.parent, checked, files)
+
+
+def parse(data: bytes, what: str = "model") -> onnx.ModelProto:
+    """Parse a serialized ModelProto.
+
+    Raises:
+        InvalidModelError: it is none.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except (DecodeError, RuntimeError) as error:
+        raise InvalidModelError(f"{what} is damaged or not an ONNX model: {error}") from error
+    if not proto.HasField("graph"):
+        raise InvalidModelError(f"{what} is not an ONNX model: it has no graph")
+    return proto
+
+
+class ExternalWriter:
+    """Appends tensors to one external data file at aligned offsets."""
+
+    def __init__(self, stream: BinaryIO, location: str) -> None:
+        self._stream = stream
+        self._location = location
+
+    def add(self, tensor: onnx.TensorProto, data: Buffer) -> None:
+        """Write `data` and make `tensor` refer to it."""
+        from onnx import TensorProto
+
+        view = memoryview(data).cast("B")
+        offset = -(-self._stream.tell() // ALIGNMENT) * ALIGNMENT
+        self._stream.seek(offset)
+        self._stream.write(view)
+        tensor.ClearField("raw_data")
+        del tensor.external_data[:]
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", self._location), ("offset", offset), ("length", view.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def external_file_of(path: Path) -> Path:
+    """Where the external data of the model `path` are written."""
+    return path.with_name(path.name + ".data")
+
+
+class ModelWriter:
+    """Collects a model's files; see :func:`model_writer`."""
+
+    def __init__(self, stream: BinaryIO, external: ExternalWriter | None) -> None:
+        self._stream = stream
+        self._external = external
+
+    @property
+    def is_external(self) -> bool:
+        """Whether tensor values go to an external file."""
+        return self._external is not None
+
+    def put(self, tensor: onnx.TensorProto, data: Buffer) -> None:
+        """Give `tensor` its values: in the external file if there is one, else embedded."""
+        from onnx import TensorProto
+
+        if self._external is not None:
+            self._external.add(tensor, data)
+            return
+        del tensor.external_data[:]
+        tensor.data_location = TensorProto.DEFAULT
+        tensor.raw_data = memoryview(data).cast("B").tobytes()
+
+    def finish(self, proto: onnx.ModelProto) -> None:
+        """Write the ModelProto.
+
+        Raises:
+            InvalidModelError: it is too large for protobuf.
+        """
+        if proto.ByteSize() > _MAX_PROTOBUF:
+            raise InvalidModelError("the model without external data is larger than 2 GiB")
+        self._stream.write(proto.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def model_writer(path: Path, *, external: bool, force: bool) -> Iterator[ModelWriter]:
+    """Write a model, and its external data file first, so that nothing refers to bytes that are not there.
+
+    Raises:
+        OutputExistsError, FileAccessError: as :func:`nnc_codec.files.atomic_writer`.
+    """
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(atomic_writer(path, force=force))
+        writer = None
+        if external:
+            data = external_file_of(path)
+            writer = ExternalWriter(stack.enter_context(atomic_writer(data, force=force)), data.name)
+        yield ModelWriter(stream, writer)
+
+
+def check_output(path: Path, *, source: Path | None, external: bool | None, force: bool) -> None:
+    """Refuse an output that is the input, or exists without `force`, before any work is done.
+
+    Raises:
+        OutputExistsError, FileAccessError: as :func:`nnc_codec.files.require_writable`.
+        InvalidArgumentError: output and input are the same file.
+    """
+    from nnc_codec.errors import InvalidArgumentError
+
+    require_writable(path, force=force)
+    if external is not False:
+        data = external_file_of(path)
+        if external or data.exists():
+            require_writable(data, force=force)
+    if source is not None and path.exists() and path.samefile(source):
+        raise InvalidArgumentError(f"output {path} is the input", hint="models are never changed in place")
