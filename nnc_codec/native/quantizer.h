@@ -1,0 +1,27 @@
+// Weights to integers. Results are those of the reference software, bit by bit.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "contexts.h"
+#include "status.h"
+
+namespace nnc {
+
+// Step size of a QP as float32, before use in any reconstruction: (k + (QP & (k-1))) * 2^((QP >> d) - d), k = 2^d.
+float step_size(std::int32_t qp, unsigned qp_density);
+
+// Round half away from zero of float32(float32(1 / step) * w).
+// invalid_argument if a weight is not finite or its integer would not fit.
+Status quantize_uniform(const float* weights, std::size_t count, float step, std::int32_t* out);
+
+// Dependent quantization: the path of least squared error through the 8-state trellis, in coding order.
+// `out` receives multiples in raster order.
+Status quantize_trellis(const float* weights, const TensorCoding& coding, float step, std::int32_t* out);
+
+// The instruction set the trellis runs on here: "avx2" or "portable".
+const char* trellis_kernel();
+// Forces the portable kernel, so that both can be compared on one machine.
+void use_portable_trellis(bool portable);
+
+}  // namespace nnc

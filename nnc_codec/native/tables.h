@@ -1,0 +1,103 @@
+// Constant tables of the arithmetic coder: LPS widths, estimator steps, parameter sets, state transitions.
+#pragma once
+#include <array>
+#include <cstdint>
+
+namespace nnc {
+
+inline constexpr int kWidthClasses = 8;
+inline constexpr int kLpsColumns = 32;
+inline constexpr int kParameterSets = 9;
+
+// LPS width by width class (row) and |q >> 7| (column).
+inline constexpr std::uint8_t kLps[kWidthClasses][kLpsColumns] = {
+    {128, 112, 97, 84, 74, 65, 57, 50, 45, 39, 34, 30, 27, 23, 20, 18,
+     15, 14, 12, 11, 10, 9, 7, 7, 5, 5, 4, 4, 3, 3, 2, 2},
+    {142, 125, 108, 93, 82, 72, 63, 56, 50, 43, 38, 33, 30, 26, 22, 20,
+     17, 16, 13, 12, 11, 10, 8, 8, 6, 6, 5, 5, 3, 3, 2, 2},
+    {156, 137, 119, 103, 90, 79, 70, 61, 55, 48, 42, 37, 33, 28, 24, 22,
+     19, 17, 15, 13, 12, 11, 9, 9, 6, 6, 5, 5, 4, 4, 2, 2},
+    {171, 150, 130, 112, 99, 87, 76, 67, 60, 52, 46, 40, 36, 31, 27, 24,
+     21, 19, 16, 15, 13, 12, 10, 10, 7, 7, 6, 6, 4, 4, 3, 3},
+    {185, 162, 141, 121, 107, 94, 82, 73, 65, 56, 50, 43, 39, 34, 29, 26,
+     22, 21, 17, 16, 14, 13, 11, 11, 8, 8, 6, 6, 4, 4, 3, 3},
+    {199, 175, 152, 131, 115, 101, 89, 78, 70, 61, 54, 47, 42, 36, 31, 28,
+     24, 22, 19, 17, 15, 14, 12, 12, 8, 8, 7, 7, 5, 5, 3, 3},
+    {213, 187, 163, 140, 123, 108, 95, 84, 75, 65, 58, 50, 45, 39, 33, 30,
+     26, 24, 20, 18, 16, 15, 13, 13, 9, 9, 7, 7, 5, 5, 3, 3},
+    {228, 200, 174, 150, 132, 116, 102, 90, 80, 70, 62, 54, 48, 42, 36, 32,
+     28, 26, 22, 20, 18, 16, 14, 14, 10, 10, 8, 8, 6, 6, 4, 4}};
+
+inline constexpr std::uint8_t kStep[32] = {157, 143, 129, 115, 101, 87, 73, 59, 45, 35, 29, 23, 17, 13, 9, 5,
+                                           4,   4,   4,   4,   4,   4,  4,  4,  4,  4,  4,  4,  4,  4,  4, 0};
+
+// A parameter set fixes the speeds (shifts) and the start values of a model's two estimators.
+struct ParameterSet {
+  std::uint8_t fast_shift, slow_shift;
+  std::int8_t f;
+  std::int16_t s;
+};
+inline constexpr ParameterSet kParameterSet[kParameterSets] = {
+    {1, 0, 0, 0},  {1, 0, -41, -654}, {1, 0, 95, 1519}, {0, 1, 0, 0},  {2, 2, 30, 482},
+    {2, 2, 95, 1519}, {2, 2, -21, -337}, {3, 1, 0, 0},  {3, 1, 30, 482}};
+
+inline constexpr int kFastShifts = 4;
+inline constexpr int kSlowShifts = 3;
+
+// Dependent quantization: next state by [state][parity of the level].
+inline constexpr std::uint8_t kNextState[8][2] = {{0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6}};
+
+namespace detail {
+
+// One byte per width class, so a model can carry its whole row in one register.
+constexpr std::array<std::uint64_t, 64> make_rows() {
+  std::array<std::uint64_t, 64> rows{};
+  for (int i = 0; i < 64; ++i) {
+    int column = i - 32;  // q >> 7
+    if (column < 0) column = -column;
+    if (column >= kLpsColumns) column = kLpsColumns - 1;
+    std::uint64_t row = 0;
+    for (int c = 0; c < kWidthClasses; ++c) row |= std::uint64_t{kLps[c][column]} << (8 * c);
+    rows[static_cast<std::size_t>(i)] = row;
+  }
+  return rows;
+}
+
+struct FastTable {
+  std::int8_t next[kFastShifts][2][256];  // by shift, bit, f as unsigned byte
+};
+constexpr FastTable make_fast() {
+  FastTable t{};
+  for (int a = 0; a < kFastShifts; ++a)
+    for (int bit = 0; bit < 2; ++bit)
+      for (int f = -128; f < 128; ++f) {
+        const int d = bit ? 1 : -1;
+        const int index = 16 + ((d * f) >> 3);
+        const int step = index < 0 ? kStep[0] : index > 31 ? kStep[31] : kStep[index];
+        int next = f + d * (step >> a);
+        next = next < -128 ? -128 : next > 127 ? 127 : next;  // unreachable values only
+        t.next[a][bit][static_cast<std::uint8_t>(f)] = static_cast<std::int8_t>(next);
+      }
+  return t;
+}
+
+struct SlowTable {
+  std::int16_t add[kSlowShifts][2][32];  // by shift, bit, ((s - !bit) >> 7) + 16
+};
+constexpr SlowTable make_slow() {
+  SlowTable t{};
+  for (int b = 0; b < kSlowShifts; ++b)
+    for (int i = 0; i < 32; ++i) {
+      t.add[b][1][i] = static_cast<std::int16_t>(kStep[i] >> b);        // 16 + (s >> 7)
+      t.add[b][0][i] = static_cast<std::int16_t>(-(kStep[31 - i] >> b));  // 16 + (-s >> 7)
+    }
+  return t;
+}
+
+}  // namespace detail
+
+inline constexpr std::array<std::uint64_t, 64> kRows = detail::make_rows();
+inline constexpr detail::FastTable kFast = detail::make_fast();
+inline constexpr detail::SlowTable kSlow = detail::make_slow();
+
+}  // namespace nnc

@@ -1,0 +1,64 @@
+// Decoding of one tensor inside an arithmetic codeword: tools, parameter sets, levels.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "arith_decoder.h"
+#include "contexts.h"
+#include "status.h"
+
+namespace nnc {
+
+// Receives integers (multiples for dependent quantization, codebook index minus zero for a codebook) by raster position.
+class IntegerSink {
+ public:
+  virtual ~IntegerSink() = default;
+  virtual bool write(std::uint64_t position, const std::int32_t* values, std::size_t count) = 0;  // false: reject
+  virtual bool zeros(std::uint64_t position, std::uint64_t count) = 0;
+};
+
+struct EntryPoint {
+  std::uint64_t offset = 0;  // bits from the start of the payload to the position, less 9
+  std::uint32_t window = 0;
+  std::uint32_t state = 0;
+};
+
+class TensorDecoder {
+ public:
+  // `decoder` is advanced; it and the arrays in `coding` must outlive this object.
+  TensorDecoder(ArithDecoder& decoder, const TensorCoding& coding);
+
+  // Flags, row skip list, parameter sets, and the clamp before the first of several block rows.
+  Status read_head();
+  // All levels in coding order.
+  Status read_levels(IntegerSink& sink);
+  // One block row, wherever the decoder stands; any order, any subset. `block_row` counts from 0.
+  Status read_block_row(std::uint64_t block_row, const EntryPoint& entry, IntegerSink& sink);
+  // Entry point of the first block row: the position right after read_head().
+  EntryPoint first_entry() const { return {decoder_.mark(), 0, 0}; }
+  bool hist_on() const { return hist_on_; }
+
+ private:
+  bool segment(std::uint64_t y, std::uint64_t x, std::uint64_t width, IntegerSink& sink);
+  void restart();
+  Status finish(bool completed) const;
+
+  template <bool DQ>
+  void plain(std::int32_t* out, std::size_t count);
+  void general(std::int32_t* out, std::size_t count, std::uint64_t position);
+  void levels(std::int32_t* out, std::size_t count, std::uint64_t position);
+
+  ArithDecoder& decoder_;
+  TensorCoding coding_;
+  ContextLayout layout_;
+  std::vector<Model> models_;
+  std::vector<std::uint8_t> skip_;
+  bool hist_on_ = false;
+  bool has_skips_ = false;
+  std::uint32_t state_ = 0;
+  std::int32_t prev_ = 0;
+  Status status_;
+};
+
+}  // namespace nnc
