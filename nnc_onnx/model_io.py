@@ -1,7 +1,7 @@
 """Loading and saving ONNX models of any size.
 
-Weights above protobuf's 2 GiB live in external data files. They are mapped, never loaded into the ModelProto, and
-written tensor by tensor.
+Weights above protobuf's 2 GiB live in external data files. They are mapped, never loaded into the ModelProto,
+and written tensor by tensor.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from nnc_codec.files import access_error, atomic_writer, require_readable, require_writable
 
-from .errors import InvalidModelError, TruncatedModelError
+from .errors import InvalidModelError
+from .model_head import model_bytes, read_head
 from .tensors import external_files
 from .walk import iter_graphs
-from .wire import GRAPH, read_top_level
 
 if TYPE_CHECKING:
     import onnx
     from typing_extensions import Buffer
 
 ALIGNMENT = 64 << 10
-"""Offset granularity of external data: the largest page size in use, so that a runtime can map every tensor."""
+"""Offset granularity of external data: the largest page size in use, so that every tensor can be mapped."""
 
 EXTERNAL_THRESHOLD = 1 << 30
 """Bytes of tensors above which they are stored beside the model instead of inside."""
@@ -79,17 +79,16 @@ def load(path: str | Path) -> Model:
     """
     checked = require_readable(path)
     try:
-        top = read_top_level(checked)
-        if top is not None and top.truncated:
-            raise TruncatedModelError(f"{checked} is truncated: the ONNX model ends before its fields do")
-        if top is None or GRAPH not in top.fields:
-            raise InvalidModelError(f"{checked} is not an ONNX model")
         if checked.stat().st_size > _MAX_PROTOBUF:
             raise InvalidModelError(f"{checked} is larger than the 2 GiB that protobuf can hold")
-        data = checked.read_bytes()
+        # Protobuf accepts a message cut between two fields, so the outer fields are looked at first.
+        with model_bytes(checked) as data:
+            head = read_head(data)
+        if head.is_ort_format:
+            raise InvalidModelError(f"{checked} is in onnxruntime's own format, not ONNX")
+        proto = parse(checked.read_bytes(), str(checked))
     except OSError as error:
         raise access_error(error, checked, "read") from error
-    proto = parse(data, str(checked))
     files = (checked, *external_files(all_tensors(proto), checked.parent))
     return Model(proto, checked.parent, checked, files)
 
@@ -103,6 +102,7 @@ def parse(data: bytes, what: str = "model") -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    proto: onnx.ModelProto
     try:
         proto = onnx.ModelProto.FromString(data)
     except (DecodeError, RuntimeError) as error:

@@ -58,7 +58,9 @@ def _external_range(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
         offset = int(entries.get("offset") or 0)
         length = int(entries["length"]) if entries.get("length") else None
     except ValueError as error:
-        raise ExternalDataError("offset or length of external data is no number", tensor=tensor.name) from error
+        raise ExternalDataError(
+            "offset or length of external data is no number", tensor=tensor.name
+        ) from error
     if offset < 0 or (length is not None and length < 0):
         raise ExternalDataError("offset or length of external data is negative", tensor=tensor.name)
     return location, offset, length
@@ -72,14 +74,18 @@ def external_path(location: str, folder: Path, tensor: str | None = None) -> Pat
     """
     parts = PurePosixPath(location).parts
     if not parts or location.startswith("/") or ".." in parts or "\\" in location or ":" in parts[0]:
-        raise ExternalDataError(f"external data location {location!r} leaves the model's folder", tensor=tensor)
+        raise ExternalDataError(
+            f"external data location {location!r} leaves the model's folder", tensor=tensor
+        )
     path = folder
     try:
         for part in parts:
             path = path / part
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
-                raise ExternalDataError(f"external data {location!r} is reached through a link", tensor=tensor)
+                raise ExternalDataError(
+                    f"external data {location!r} is reached through a link", tensor=tensor
+                )
     except (OSError, ValueError) as error:
         raise ExternalDataError(
             f"external data file {location!r} is missing", tensor=tensor, hint="keep it beside the model"
@@ -99,7 +105,7 @@ def external_files(tensors: list[onnx.TensorProto], folder: Path) -> list[Path]:
 
 
 def read_bytes(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.uint8]:
-    """The raw little-endian bytes of an external tensor or of one with ``raw_data``; external ones are mapped.
+    """The little-endian bytes of an external tensor (mapped) or of one with ``raw_data``.
 
     Raises:
         ExternalDataError: as :func:`external_path`, or the file is too short.
@@ -119,7 +125,8 @@ def read_bytes(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.uint8]:
             wanted = length if length is not None else _plain_nbytes(tensor)
             if wanted > available:
                 raise ExternalDataError(
-                    f"external data file {location!r} ends {wanted - available} bytes early", tensor=tensor.name
+                    f"external data file {location!r} ends {wanted - available} bytes early",
+                    tensor=tensor.name,
                 )
             if wanted == 0:
                 return np.empty(0, np.uint8)
@@ -157,7 +164,7 @@ def to_array(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.generic]:
 
 
 def _typed_field(tensor: onnx.TensorProto, dtype: np.dtype) -> NDArray[np.generic]:
-    """Values from the typed repeated fields (``float_data`` ...), as onnx.proto distributes the types over them."""
+    """Values from the typed repeated fields (``float_data`` ...), one of which serves several types."""
     from onnx import TensorProto
 
     kind = tensor.data_type
