@@ -1,0 +1,1 @@
+"""The syntax of ISO/IEC 15938-17, written down once."""
