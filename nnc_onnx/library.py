@@ -1,0 +1,117 @@
+"""The native run-time library: where it is, and what its counters say.
+
+The library is an onnxruntime custom-op library that knows nothing of Python, so the path serves C, C++, C#
+and Java as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from .runtime_errors import LibraryMissingError
+
+INTERFACE_VERSION = 1
+"""What ``onnx_nnc_interface_version`` of a library of this release returns."""
+
+_NAMES = {"win32": "onnx_nnc_ops.dll", "darwin": "libonnx_nnc_ops.dylib"}
+
+
+class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of the run-time library, of all sessions of the process together.
+
+    Attributes:
+        kernels: decode operators alive.
+        computes: times onnxruntime asked for a tensor.
+        decodes: tensors decoded.
+        decoded_bytes: bytes of decoded tensors written.
+        decode_ns: nanoseconds spent decoding, summed over threads.
+        payload_bytes: payload bytes read by decoding.
+        failures: requests that ended in an error.
+    """
+
+    kernels: int
+    computes: int
+    decodes: int
+    decoded_bytes: int
+    decode_ns: int
+    payload_bytes: int
+    failures: int
+
+
+def get_library_path() -> str:
+    """Absolute path of the custom-op library.
+
+    It goes to ``SessionOptions.register_custom_ops_library`` or its like in any language.
+
+    Raises:
+        LibraryMissingError: it is not there, which means that the package was not built.
+    """
+    name = _NAMES.get(sys.platform, "libonnx_nnc_ops.so")
+    path = Path(__file__).resolve().parent / name
+    if not path.is_file():
+        raise LibraryMissingError(
+            f"the run-time library {path} is missing",
+            hint="install the package (pip install onnx-nnc), or use mode='eager' or onnx-nnc unpack",
+        )
+    return os.fspath(path)
+
+
+@functools.lru_cache(maxsize=1)
+def load_library() -> ctypes.CDLL:
+    """The library, loaded once per process.
+
+    Raises:
+        LibraryMissingError: it is not there, cannot be loaded, or belongs to another release.
+    """
+    path = get_library_path()
+    try:
+        library = ctypes.CDLL(path)
+        version = library.onnx_nnc_interface_version
+        version.restype = ctypes.c_int32
+        found = version()
+    except (OSError, AttributeError) as error:
+        raise LibraryMissingError(
+            f"the run-time library {path} cannot be loaded: {error}", hint="reinstall the package"
+        ) from error
+    if found != INTERFACE_VERSION:
+        raise LibraryMissingError(
+            f"the run-time library {path} has interface version {found}, not {INTERFACE_VERSION}",
+            hint="reinstall the package",
+        )
+    library.onnx_nnc_stat_name.restype = ctypes.c_char_p
+    library.onnx_nnc_stat_name.argtypes = [ctypes.c_size_t]
+    library.onnx_nnc_stat_value.restype = ctypes.c_uint64
+    library.onnx_nnc_stat_value.argtypes = [ctypes.c_size_t]
+    library.onnx_nnc_reset_stats.restype = None
+    library.onnx_nnc_reset_stats.argtypes = []
+    return library
+
+
+def stats() -> RuntimeStats:
+    """The counters now.
+
+    Raises:
+        LibraryMissingError: there is no library.
+    """
+    library = load_library()
+    values: dict[str, int] = {}
+    index = 0
+    while (name := library.onnx_nnc_stat_name(index)) is not None:
+        values[name.decode("ascii")] = library.onnx_nnc_stat_value(index)
+        index += 1
+    return msgspec.convert(values, RuntimeStats)
+
+
+def reset_stats() -> None:
+    """Set the counters that only grow back to zero.
+
+    Raises:
+        LibraryMissingError: there is no library.
+    """
+    load_library().onnx_nnc_reset_stats()

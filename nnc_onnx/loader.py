@@ -1,0 +1,179 @@
+"""onnxruntime sessions on packed models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnc_codec.errors import InvalidArgumentError
+
+from . import runtime_settings as settings
+from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
+from .eager import expanded
+from .errors import UnsupportedCarriageError
+from .library import RuntimeStats, stats
+from .model_head import ModelHead, model_bytes, read_head
+from .runtime_errors import raise_typed
+
+__all__ = ["DEFAULT_CACHE_BYTES", "InferenceSession", "RuntimeStats", "register", "stats"]
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+else:
+    ort = settings.require_onnxruntime()
+
+DEFAULT_CACHE_BYTES = 64 << 20
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+Providers = Sequence[str | tuple[str, dict[Any, Any]]]
+
+
+def register(
+    session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: int = DEFAULT_CACHE_BYTES
+) -> None:
+    """Prepare session options for packed models, for people who build their own session.
+
+    Registers the decode operators and switches memory patterns and memory reuse off. Calling it again on the
+    same options changes nothing.
+
+    Args:
+        session_options: changed in place.
+        mode: ``"lazy"`` or ``"auto"``, which decode at each use. ``"eager"`` needs :class:`InferenceSession`.
+        cache_bytes: bound of the memory for decoded tensors that are kept between uses.
+
+    Raises:
+        InvalidArgumentError: `mode` is unknown or ``"eager"``.
+        LibraryMissingError, RegistrationError, RuntimeTooOldError: the operators cannot be registered.
+    """
+    if settings.check_mode(mode) == "eager":
+        raise InvalidArgumentError(
+            "eager decoding replaces the model, which session options cannot",
+            hint="use nnc_onnx.InferenceSession",
+        )
+    settings.apply(session_options)
+
+
+class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
+    """An :class:`onnxruntime.InferenceSession` for packed and plain models.
+
+    A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``) or are
+    decoded while loading (``"eager"``); the outputs are the same bits.
+
+    Args:
+        path_or_bytes: the model. External data are found as onnxruntime finds them.
+        sess_options: as for onnxruntime. For a lazy session :func:`register` is applied to them.
+        providers: as for onnxruntime.
+        provider_options: as for onnxruntime.
+        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"eager"``: all are decoded
+            into a temporary file that onnxruntime maps; the file is removed once the session stands.
+            ``"auto"``: lazy if the session computes on the CPU provider alone, else eager, because any other
+            provider would copy each decoded weight to its device at each run.
+        cache_bytes: bound of the memory for decoded tensors that are kept between uses.
+        kwargs: as for onnxruntime.
+
+    Raises:
+        FileAccessError: the model cannot be read.
+        InvalidModelError, TruncatedModelError: it is no ONNX model, or not all of one.
+        UnsupportedCarriageError: it was packed with a newer format.
+        CarriageError: a payload or its description is damaged.
+        LibraryMissingError, RegistrationError: the decode operators cannot be registered.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | os.PathLike[str] | bytes,
+        sess_options: ort.SessionOptions | None = None,
+        providers: Providers | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+        *,
+        mode: str = "auto",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        checked = settings.check_mode(mode)
+        with model_bytes(path_or_bytes) as data:
+            head = read_head(
+                data, "the data" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
+            )
+        self._nnc_source: str | os.PathLike[str] | bytes | None = None
+        arguments = (providers, provider_options)
+        if not is_packed(head):
+            super().__init__(path_or_bytes, sess_options, *arguments, **kwargs)
+            return
+        if head.is_ort_format and checked == "eager":
+            raise InvalidArgumentError(
+                "a model in ORT format cannot be decoded eagerly", hint="use mode='lazy'"
+            )
+        options = sess_options if sess_options is not None else ort.SessionOptions()
+        lazy = checked == "lazy" or head.is_ort_format
+        if lazy or (checked == "auto" and settings.uses_only_cpu(providers, options)):
+            register(options, cache_bytes=cache_bytes)
+            try:
+                super().__init__(path_or_bytes, options, *arguments, **kwargs)
+            except Exception as error:
+                raise_typed(error)
+                raise
+            return
+        self._nnc_source = path_or_bytes
+        with expanded(path_or_bytes, base_dir=_external_folder(options)) as plain:
+            super().__init__(plain, options, *arguments, **kwargs)
+
+    def set_providers(
+        self, providers: Providers | None = None, provider_options: Sequence[dict[Any, Any]] | None = None
+    ) -> None:
+        """Make the session anew with other providers, as onnxruntime does; an eager one decodes again."""
+        if self._nnc_source is None:
+            super().set_providers(providers, provider_options)
+            return
+        with expanded(self._nnc_source, base_dir=_external_folder(self._sess_options)) as plain:
+            self._model_path = os.fspath(plain)
+            super().set_providers(providers, provider_options)
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> Sequence[Any]:
+        """As onnxruntime's; what a decode operator reports is raised as a typed error."""
+        try:
+            return super().run(output_names, input_feed, run_options)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise_typed(error)
+            raise
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        """As onnxruntime's; what a decode operator reports is raised as a typed error."""
+        try:
+            super().run_with_iobinding(iobinding, run_options)
+        except Exception as error:
+            raise_typed(error)
+            raise
+
+
+def is_packed(head: ModelHead) -> bool:
+    """Whether a model needs the decode operators, after a check that this release has them.
+
+    A model in ORT format counts as packed: its inside is not looked at, and the operators do no harm.
+
+    Raises:
+        UnsupportedCarriageError: the model was packed with a newer format or operator set.
+    """
+    if head.is_ort_format:
+        return True
+    version, opset = head.metadata.get(FORMAT_KEY), head.opsets.get(DOMAIN)
+    hint = "a newer release of onnx-nnc wrote this model"
+    if version is not None and version != FORMAT:
+        raise UnsupportedCarriageError(
+            f"carriage format {version!r} is unknown; this release reads {FORMAT!r}", hint=hint
+        )
+    if opset is not None and opset != OPSET:
+        raise UnsupportedCarriageError(
+            f"version {opset} of operator set {DOMAIN} is unknown; this release has {OPSET}", hint=hint
+        )
+    return opset is not None
+
+
+def _external_folder(options: ort.SessionOptions) -> str | None:
+    try:
+        return str(options.get_session_config_entry(_EXTERNAL_FOLDER))
+    except RuntimeError:
+        return None

@@ -1,0 +1,102 @@
+"""onnxruntime itself: that it is there and new enough, and the session settings that lazy decoding needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from nnc_codec.errors import InvalidArgumentError
+
+from .library import get_library_path, load_library
+from .runtime_errors import RegistrationError, RuntimeMissingError, RuntimeTooOldError, from_native
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Mode = Literal["auto", "lazy", "eager"]
+MODES: tuple[str, ...] = ("auto", "lazy", "eager")
+OLDEST = (1, 17)
+
+# Execution providers that compute in the memory of the CPU provider's tensors. Any other would copy every
+# decoded weight to its device at every run.
+_CPU_PROVIDERS = frozenset({"CPUExecutionProvider", "AzureExecutionProvider"})
+_REGISTERED = "onnx_nnc.registered"
+
+
+def require_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        RuntimeMissingError: it is not installed or fails to import.
+        RuntimeTooOldError: it is older than 1.17.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"onnxruntime cannot be imported: {error}", hint="pip install 'onnxruntime>=1.17'"
+        ) from error
+    version = str(getattr(onnxruntime, "__version__", ""))
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        raise RuntimeTooOldError(
+            f"onnxruntime {version or 'of unknown version'} is too old, 1.17 or newer is needed",
+            hint="pip install -U onnxruntime, or use onnx-nnc unpack",
+        )
+    return onnxruntime
+
+
+def check_mode(mode: str) -> Mode:
+    """`mode` if it is one.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if mode not in MODES:
+        raise InvalidArgumentError(f"mode = {mode!r} is none of {', '.join(MODES)}")
+    return mode  # type: ignore[return-value]
+
+
+def uses_only_cpu(
+    providers: Sequence[str | tuple[str, dict[Any, Any]]] | None, options: onnxruntime.SessionOptions | None
+) -> bool:
+    """Whether a session with these providers computes on the CPU provider alone."""
+    if providers:
+        names = {item if isinstance(item, str) else item[0] for item in providers}
+        return names <= _CPU_PROVIDERS
+    # Providers may have been added to the session options instead (onnxruntime 1.22 and newer).
+    has_providers = getattr(options, "has_providers", None)
+    return has_providers is None or not has_providers()
+
+
+def is_registered(options: onnxruntime.SessionOptions) -> bool:
+    """Whether :func:`apply` was called on these session options before."""
+    try:
+        return bool(options.get_session_config_entry(_REGISTERED) == "1")
+    except RuntimeError:
+        return False
+
+
+def apply(options: onnxruntime.SessionOptions) -> None:
+    """Register the decode operators in `options` and switch off what would keep decoded tensors alive.
+
+    Memory patterns plan one block for all tensors of a run, and memory reuse keeps a buffer per distinct
+    shape; both make a lazy session hold several decoded weights instead of one.
+
+    Raises:
+        LibraryMissingError: there is no native library.
+        RegistrationError: onnxruntime refuses it.
+        RuntimeTooOldError: onnxruntime is older than 1.17.
+    """
+    if is_registered(options):
+        return
+    load_library()
+    try:
+        options.register_custom_ops_library(get_library_path())
+    except Exception as error:
+        typed = from_native(error)
+        raise (typed or RegistrationError(f"onnxruntime refuses the run-time library: {error}")) from error
+    options.enable_mem_pattern = False
+    options.enable_mem_reuse = False
+    options.add_session_config_entry(_REGISTERED, "1")
