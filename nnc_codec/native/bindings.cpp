@@ -131,6 +131,17 @@ class PyEncoder {
   PayloadEncoder encoder_;
 };
 
+nb::tuple decode_one(Bytes data, BytesOut out, int type, std::uint64_t max_elements, std::uint32_t max_dims) {
+  const DType element = static_cast<DType>(type);
+  if (out.size() % size_of(element)) return to_python(size_mismatch());
+  Limits limits;
+  limits.max_elements = max_elements;
+  limits.max_dims = max_dims;
+  return to_python(guarded([&] {
+    return decode_single(data.data(), data.size(), limits, element, out.data(), out.size() / size_of(element));
+  }));
+}
+
 nb::bytes cost_numbers() {
   const CostTable& t = cost_table();
   std::vector<std::uint8_t> out;
@@ -176,6 +187,8 @@ NB_MODULE(_native, m) {
       .def("entry_points", &PyEncoder::entry_points)
       .def("parameter_sets", &PyEncoder::parameter_sets);
 
+  m.def("decode_single", &decode_one, nb::arg("data"), nb::arg("out"), nb::arg("type"), nb::arg("max_elements"),
+        nb::arg("max_dims"));
   m.def("step_size", &step_size, nb::arg("qp"), nb::arg("qp_density"));
   m.def(
       "quantize_uniform",

@@ -20,7 +20,7 @@ struct TensorCoding {
   std::uint64_t codebook_zero = 0;
   const std::int32_t* reference = nullptr;  // temporal context: integers of the previous update, rows * cols
   const std::uint8_t* history = nullptr;    // 1 where an earlier update was not zero, rows * cols
-  unsigned esc_indices = 31;          // 32 in streams of NNCodec 0.x
+  unsigned esc_indices = 31;          // 32: payload of NNCodec 0.x, which also clamps before a lone block row
 
   bool matrix() const { return rows > 1 && cols > 1; }
   std::uint32_t effective_scan() const { return matrix() ? scan_order : 0; }

@@ -42,24 +42,6 @@ bool integers(DType type, std::uint8_t* out, std::uint64_t position, const std::
   }
 }
 
-void floats(DType type, std::uint8_t* out, std::uint64_t position, const float* values, std::size_t count) {
-  std::uint16_t half[kChunk];
-  double wide[kChunk];
-  switch (type) {
-    case DType::float16:
-      std::transform(values, values + count, half, to_float16);
-      return store(out, position, half, count);
-    case DType::bfloat16:
-      std::transform(values, values + count, half, to_bfloat16);
-      return store(out, position, half, count);
-    case DType::float64:
-      std::copy(values, values + count, wide);
-      return store(out, position, wide, count);
-    default:
-      return store(out, position, values, count);
-  }
-}
-
 bool is_float(DType type) {
   return type == DType::float32 || type == DType::float64 || type == DType::float16 || type == DType::bfloat16;
 }
@@ -108,6 +90,34 @@ std::uint16_t to_float16(float value) {
   return static_cast<std::uint16_t>(sign | (sum - 0x3f000000u));
 }
 
+void store_floats(DType type, void* out, std::uint64_t position, const float* values, std::size_t count) {
+  std::uint8_t* const to = static_cast<std::uint8_t*>(out);
+  std::uint16_t half[kChunk];
+  double wide[kChunk];
+  while (count) {
+    const std::size_t n = std::min(kChunk, count);
+    switch (type) {
+      case DType::float16:
+        std::transform(values, values + n, half, to_float16);
+        store(to, position, half, n);
+        break;
+      case DType::bfloat16:
+        std::transform(values, values + n, half, to_bfloat16);
+        store(to, position, half, n);
+        break;
+      case DType::float64:
+        std::copy(values, values + n, wide);
+        store(to, position, wide, n);
+        break;
+      default:
+        store(to, position, values, n);
+    }
+    values += n;
+    position += n;
+    count -= n;
+  }
+}
+
 Status check(const Reconstruction& how) {
   if (how.integers == is_float(how.type))
     return {Code::invalid_argument, "payload type and element type do not go together", 0};
@@ -129,7 +139,7 @@ bool ValueSink::write(std::uint64_t position, const std::int32_t* values, std::s
     } else {
       for (std::size_t i = 0; i < n; ++i) chunk[i] = how_.step * static_cast<float>(from[i]);
     }
-    floats(how_.type, out_, position + done, chunk, n);
+    store_floats(how_.type, out_, position + done, chunk, n);
     done += n;
   }
   return true;

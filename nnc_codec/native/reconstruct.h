@@ -21,6 +21,9 @@ std::size_t size_of(DType type);
 std::uint16_t to_float16(float value);   // round to nearest even
 std::uint16_t to_bfloat16(float value);  // round to nearest even
 
+// Stores floats as elements of a float type.
+void store_floats(DType type, void* out, std::uint64_t position, const float* values, std::size_t count);
+
 // Stores reconstructed values in raster order at `out`.
 class ValueSink final : public IntegerSink {
  public:

@@ -42,7 +42,7 @@ Status TensorDecoder::read_head() {
   for (Model& m : models_) m.load(0);
   if (coding_.codes_tools()) {
     if (coding_.parent_present || coding_.temporal()) hist_on_ = decoder_.bypass(1) != 0;
-    if (hist_on_ && !coding_.history) return {Code::invalid_argument, "hist_dep_sig_prob_enabled_flag", 0};
+    if (hist_on_ && !coding_.history) return {Code::unsupported, "hist_dep_sig_prob_enabled_flag without a history map", decoder_.pulled()};
     has_skips_ = decoder_.bypass(1) != 0;
     if (has_skips_) {
       // A row list costs at least a hundredth of a bit per row, so a row count far above the payload is a forgery
@@ -60,7 +60,8 @@ Status TensorDecoder::read_head() {
     models_[model].load(set);
   });
   if (decoder_.overrun()) return {Code::truncated, "shift_idx_minus_1", decoder_.pulled()};
-  if (block_rows(coding_) >= 2 && !decoder_.clamp()) return {Code::corrupt, "cabac window", decoder_.pulled()};
+  const bool clamps = block_rows(coding_) >= 2 || (coding_.esc_indices == 32 && coding_.effective_scan());
+  if (clamps && !decoder_.clamp()) return {Code::corrupt, "cabac window", decoder_.pulled()};
   return {};
 }
 
