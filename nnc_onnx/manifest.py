@@ -1,0 +1,131 @@
+"""The manifest in ``metadata_props``: what was packed, how, from what."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from nnc_codec.formats import PackOptions
+from nnc_codec.report import ErrorMeasure
+
+from .carriage import FORMAT, PAYLOAD_SUFFIX
+from .errors import CarriageError, UnsupportedCarriageError
+
+_CHUNK = 1 << 20
+
+
+class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One packed tensor.
+
+    Attributes:
+        name: the decoded tensor, in the model's words.
+        shape: its dimensions.
+        sha256: SHA-256 of the payload bytes, base64 (URL alphabet, no padding).
+        dtype: its original element type.
+        payload: name of the payload initializer if it is not ``<name>.nnr``.
+        origin: what it was before: an initializer, or the value of a Constant node.
+        graph: path of the subgraph it came from: ``"<node index>.<attribute>"`` per level of the source model.
+        position: index among the initializers there.
+        error: difference between decoded and original values; absent if they are equal.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str
+    position: int
+    dtype: str = "float32"
+    payload: str | None = None
+    origin: Literal["initializer", "constant"] = "initializer"
+    graph: tuple[str, ...] = ()
+    error: ErrorMeasure | None = None
+
+    @property
+    def payload_name(self) -> str:
+        """Name of the payload initializer."""
+        return self.payload or self.name + PAYLOAD_SUFFIX
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The options of :class:`nnc_codec.formats.PackOptions` that decide the payloads."""
+
+    method: str
+    qp: int | None = None
+    qp_density: int = 2
+    min_elements: int = 0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: PackOptions) -> Parameters:
+        """The parameters in `options`."""
+        return cls(
+            method=options.method,
+            qp=options.qp,
+            qp_density=options.qp_density,
+            min_elements=options.min_elements,
+            include=options.include,
+            exclude=options.exclude,
+        )
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Value of the metadata entry ``onnx_nnc.manifest``.
+
+    Attributes:
+        format: version of the carriage.
+        producer: what packed the model.
+        source_sha256: SHA-256 over the bytes of the source model's files, the ModelProto first, in hexadecimal.
+        parameters: options of the packer.
+        tensors: packed tensors in the order of the source model.
+    """
+
+    format: str
+    producer: str
+    source_sha256: str
+    parameters: Parameters
+    tensors: tuple[TensorEntry, ...] = ()
+
+    def to_json(self) -> str:
+        """Compact JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+def parse_manifest(text: str) -> Manifest:
+    """The manifest in `text`.
+
+    Raises:
+        CarriageError: it is not valid JSON of the schema.
+        UnsupportedCarriageError: it belongs to another carriage version.
+    """
+    try:
+        manifest = msgspec.json.decode(text.encode(), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+        raise CarriageError(f"the manifest is damaged: {error}") from error
+    if manifest.format != FORMAT:
+        raise UnsupportedCarriageError(f"manifest of carriage format {manifest.format!r} is unknown")
+    return manifest
+
+
+def payload_digest(payload: bytes | memoryview) -> str:
+    """SHA-256 of a payload as :attr:`TensorEntry.sha256` has it."""
+    return base64.urlsafe_b64encode(hashlib.sha256(payload).digest()).decode().rstrip("=")
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of `files`, one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(_CHUNK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def rounded(error: ErrorMeasure) -> ErrorMeasure:
+    """`error` to three significant digits, which is what a manifest keeps."""
+    return ErrorMeasure(max_abs=float(f"{error.max_abs:.3g}"), rel_rms=float(f"{error.rel_rms:.3g}"))
