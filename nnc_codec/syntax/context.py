@@ -10,7 +10,7 @@ from ..errors import CorruptError
 
 if TYPE_CHECKING:
     from ..limits import Limits
-    from .fields import Structure
+    from .unit import Unit
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ class Context:
     max_name_bytes: int = 1 << 16
     max_unit_bytes: int = (1 << 31) - 1
     max_codebook_size: int = 1 << 20
+    max_units: int = 1 << 21
 
+    unit_index: int = 0
+    start_units: int = 0
+    model_parameter_sets: int = 0
     general_profile_idc: int = 1
     mps_topology_indexed_reference_flag: int = 0
     mps_parent_signalling_enabled_flag: int = 0
@@ -76,6 +80,7 @@ class Context:
             max_elements=limits.max_elements,
             max_name_bytes=limits.max_name_bytes,
             max_unit_bytes=limits.max_unit_bytes,
+            max_units=limits.max_units,
             **values,
         )
 
@@ -91,7 +96,7 @@ class Context:
             return self.mps_quantization_parameter
         return self.lps_quantization_parameter
 
-    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: Structure | None) -> OutOfBand:
+    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: Any) -> OutOfBand:
         """What ``base`` knows about a data unit, by the name of its (first) tensor."""
         if not self.base:
             return _UNKNOWN
@@ -110,10 +115,18 @@ class Context:
             raise CorruptError(f"tensor index {index} is outside the reference list")
         return self.reference_list[index]
 
-    def exported(self, structures: tuple[Structure | None, ...]) -> Context:
-        """This context with the elements that the structures export."""
-        changes = {name: getattr(s, name) for s in structures if s is not None for name in s.exports}
-        return replace(self, **changes) if changes else self
+    def after(self, unit: Unit) -> Context:
+        """The context of the next unit."""
+        changes: dict[str, Any] = {"unit_index": self.unit_index + 1}
+        for part in (unit.header.start_unit_header, unit.payload):
+            if part is not None:
+                changes.update((name, getattr(part, name)) for name in part.exports)
+                if part.counter is not None:
+                    changes[part.counter] = getattr(self, part.counter) + 1
+        names = getattr(getattr(unit.payload, "topology_elements_ids_list", None), "topology_elem_id_list", None)
+        if names is not None:
+            changes.update(reference_list=names, reference_count=len(names))
+        return replace(self, **changes)
 
 
 CONTEXT_NAMES = frozenset(f.name for f in fields(Context)) | {"out_of_band"}

@@ -217,6 +217,12 @@ class CompressedDataUnitHeader(Structure):
         default=0,
         inferred="base.compressed_parameter_types",
         meaning=CompressedParameterTypes,
+        require=corrupt_unless(
+            "not is_block or topology_elements_ids_list.count_topology_elements_minus2 + 1"
+            " == (compressed_parameter_types & 1) + ((compressed_parameter_types >> 1) & 1)"
+            " + 4 * ((compressed_parameter_types >> 2) & 1) + ((compressed_parameter_types >> 3) & 1)",
+            "does not match the number of tensors in the block",
+        ),
     )
     decomposed = local("(compressed_parameter_types & NNR_CPT_DC) != 0")
     decomposition_rank: int = ue(

@@ -108,7 +108,9 @@ class Expression:
             def visit_Name(self, node: ast.Name) -> ast.AST:
                 return node if node.id in HELPERS else ast.Name(resolve(node.id), ast.Load())
 
-        return ast.unparse(Rename().visit(ast.parse(self.source, mode="eval").body))
+        root = Rename().visit(ast.parse(self.source, mode="eval").body)
+        text = ast.unparse(root)
+        return text if isinstance(root, (ast.Name, ast.Constant, ast.Call)) else f"({text})"
 
     def cpp(self, resolve: Callable[[str], str]) -> str:
         """C++ source; names go through ``val``, which makes numbers ``std::int64_t`` and leaves objects alone."""

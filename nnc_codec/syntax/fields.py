@@ -195,6 +195,7 @@ class Structure:
     elements: ClassVar[tuple[Element, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ()
     exports: ClassVar[tuple[str, ...]] = ()
+    counter: ClassVar[str | None] = None
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **values: Any) -> None:
@@ -252,12 +253,13 @@ def _plain(value: Any) -> Any:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True,
                      field_specifiers=(u, i, ue, ie, flt, st, bits, data, nested))  # fmt: skip
-def structure(*parameters: str, exports: tuple[str, ...] = ()) -> Any:
+def structure(*parameters: str, exports: tuple[str, ...] = (), counter: str | None = None) -> Any:
     """Class decorator: collect the elements in order and validate the description.
 
     Args:
         parameters: names the enclosing structure supplies.
-        exports: elements that the context takes over after the unit (:meth:`Context.after`).
+        exports: elements that the context takes over after the unit (:meth:`.context.Context.after`).
+        counter: number in the context that goes up by one after the unit.
     """
 
     def decorate(cls: type[_S]) -> type[_S]:
@@ -273,6 +275,7 @@ def structure(*parameters: str, exports: tuple[str, ...] = ()) -> Any:
         cls.elements = tuple(elements.values())
         cls.parameters = parameters
         cls.exports = exports
+        cls.counter = counter
         cls.defaults = {e.name: e.default for e in cls.elements if e.is_value and e.default is not REQUIRED}
         _validate(cls)
         return cls
@@ -295,9 +298,8 @@ def _validate(cls: type[Structure]) -> None:
             raise TypeError(f"{where}: parameters of {element.structure.__name__} do not match")
         seen.add(element.name)
         _resolve(where, seen, element.low, element.high, *(check.expression for check in element.require))
-    for name in cls.exports:
-        if name not in seen or name not in CONTEXT_NAMES:
-            raise TypeError(f"{cls.__name__} exports unknown {name}")
+    if not {*cls.exports, cls.counter or "strict"} <= seen & CONTEXT_NAMES:
+        raise TypeError(f"{cls.__name__} changes something that is not in the context")
 
 
 def _resolve(where: str, seen: set[str], *expressions: Expression | None) -> None:

@@ -87,13 +87,13 @@ class _Reader:
         parameters = "".join(f", [[maybe_unused]] std::int64_t {name}" for name in self.cls.parameters)
         for element in self.cls.elements:
             self.element(element)
-        head = (f"inline Status read(BitReader& r, [[maybe_unused]] const Context& context, {self.cls.__name__}& v"
+        head = (f"inline Status read(BitReader& r, const Context& context, {self.cls.__name__}& v"
                 f"{parameters}) {{")  # fmt: skip
         return "\n".join([head, *self.lines, "  return Status{};", "}"])
 
     def element(self, element: Element) -> None:
         if element.kind == "local" and element.inferred is not None:
-            self.put(0, f"[[maybe_unused]] const auto& {element.name} = {element.inferred.cpp(self.resolve)};")
+            self.put(0, f"const auto& {element.name} = {element.inferred.cpp(self.resolve)};")
             self.locals.add(element.name)
             return
         if element.when is None:
@@ -174,7 +174,7 @@ def _context() -> str:
     lines += ["};", "", "// State of a bitstream between two units, and the bounds its syntax is held to.",
               "struct Context {"]  # fmt: skip
     for item in dataclasses.fields(context.Context):
-        if item.name not in ("reference_list", "base"):
+        if item.name not in ("unit_index", "max_units", "reference_list", "base"):
             lines.append(_plain_member(item.name, item.default))
     lines += [
         "  OutOfBand base;",
@@ -198,6 +198,8 @@ def _plain_member(name: str, default: object) -> str:
 def _update(cls: type[Structure]) -> str:
     lines = [f"inline void update(Context& context, const {cls.__name__}& v) {{"]
     lines += [f"  context.{name} = static_cast<std::int64_t>(v.{name});" for name in cls.exports]
+    if cls.counter is not None:
+        lines.append(f"  context.{cls.counter} += 1;")
     return "\n".join([*lines, "}"])
 
 

@@ -15,7 +15,7 @@ from .maps import (
 @structure(exports=(
     "mps_unification_flag", "mps_quantization_method_flags", "mps_topology_indexed_reference_flag",
     "mps_parent_signalling_enabled_flag", "mps_qp_density", "mps_quantization_parameter",
-))  # fmt: skip
+), counter="model_parameter_sets")  # fmt: skip
 class ModelParameterSet(Structure):
     """Payload of a model parameter set unit; the two editions differ after the indexed-reference flag."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .data_unit import CompressedDataUnitHeader
 from .enums import NnrUnitType, TopologyCompressionFormat
-from .fields import Structure, data, local, nested, structure, u, unsupported_unless
+from .fields import Structure, corrupt_unless, data, local, nested, structure, u, unsupported_unless
 from .parameter_sets import LayerParameterSetUnitHeader
 from .topology import TopologyUnitHeader
 
@@ -17,7 +17,7 @@ class UnitSize(Structure):
     nnr_unit_size: int = u("31 if nnr_unit_size_flag else 15", range=("5 if nnr_unit_size_flag else 3", (1 << 31) - 1))
 
 
-@structure(exports=("general_profile_idc",))
+@structure(exports=("general_profile_idc",), counter="start_units")
 class StartUnitHeader(Structure):
     """``nnr_start_unit_header()``; profile 0 is the syntax of edition 1, profile 1 that of edition 2."""
 
@@ -86,7 +86,19 @@ class AggregateUnitPayload(Structure):
 class UnitHeader(Structure):
     """``nnr_unit_header()`` with the header of the unit's type."""
 
-    nnr_unit_type: int = u(6, meaning=NnrUnitType)
+    nnr_unit_type: int = u(
+        6,
+        meaning=NnrUnitType,
+        require=(
+            corrupt_unless("nnr_unit_type == NNR_STR or start_units > 0", "the first unit is not a start unit"),
+            corrupt_unless("nnr_unit_type != NNR_STR or start_units == 0", "a second start unit"),
+            corrupt_unless("nnr_unit_type != NNR_MPS or model_parameter_sets == 0", "a second model parameter set"),
+            corrupt_unless(
+                "nnr_unit_type < NNR_LPS or nnr_unit_type > NNR_AGG or model_parameter_sets > 0",
+                "comes before the model parameter set",
+            ),
+        ),
+    )
     independently_decodable_flag: int = u(1, default=1)
     partial_data_counter_present_flag: int = u(1, default=0)
     partial_data_counter: int | None = u(

@@ -1,0 +1,106 @@
+"""A reader that writes down every element: what ``inspect --syntax`` shows."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Any, NamedTuple
+
+from .bits import BitReader
+from .fields import Structure
+
+
+class TraceEntry(NamedTuple):
+    """One element of a unit.
+
+    Attributes:
+        path: element name below the names of the structures around it, e.g. ``codebook.codebook_size``.
+        bit_offset: first bit, counted from the start of the buffer.
+        width: bits it takes.
+        value: number, string or bytes; of alignment its bits as a number.
+        meaning: enumerator or phrase, empty if the name says it all.
+    """
+
+    path: str
+    bit_offset: int
+    width: int
+    value: int | float | str | bytes
+    meaning: str
+
+
+class TracingReader(BitReader):
+    """Appends a :class:`TraceEntry` to ``entries_read`` for every element, also when a later one fails."""
+
+    __slots__ = ("entries_read", "places")
+
+    def __init__(self, data: bytes | memoryview, start: int, stop: int, *, unit: int | None,
+                 entries: list[TraceEntry]) -> None:  # fmt: skip
+        super().__init__(data, start, stop, unit=unit)
+        self.entries_read = entries
+        self.places: list[tuple[str, type[Structure] | None, bool]] = [("", None, False)]
+
+    def enter(self, name: str, structure: type[Structure] | None) -> None:
+        """Step into a nested structure, or into one entry of an array of plain elements."""
+        prefix, around, _ = self.places[-1]
+        is_entry = structure is None
+        self.places.append((f"{prefix}{name}" + ("" if is_entry else "."), structure or around, is_entry))
+
+    def leave(self) -> None:
+        """Step out again."""
+        self.places.pop()
+
+    def note(self, name: str, value: Any) -> Any:
+        """Write down the element between ``at`` and ``position``."""
+        prefix, structure, is_entry = self.places[-1]
+        path = prefix if is_entry else prefix + name
+        entry = TraceEntry(path, self.at, self.position - self.at, value, _meaning(structure, name, value))
+        self.entries_read.append(entry)
+        return value
+
+    def u(self, width: int, name: str) -> int:
+        return self.note(name, super().u(width, name))
+
+    def i(self, width: int, name: str) -> int:
+        return self.note(name, super().i(width, name))
+
+    def ue(self, order: int, name: str) -> int:
+        return self.note(name, super().ue(order, name))
+
+    def ie(self, order: int, name: str) -> int:
+        return self.note(name, super().ie(order, name))
+
+    def flt(self, name: str) -> float:
+        return self.note(name, super().flt(name))
+
+    def st(self, max_bytes: int, name: str) -> str:
+        return self.note(name, super().st(max_bytes, name))
+
+    def bits(self, width: int, name: str) -> bytes:
+        return self.note(name, super().bits(width, name))
+
+    def rest(self, name: str) -> bytes:
+        return self.note(name, super().rest(name))
+
+    def unread(self, name: str) -> None:
+        super().unread(name)
+        if self.position > self.at:
+            self.places[-1] = ("", None, False)
+            self.note(name, f"{(self.position - self.at) >> 3} bytes")
+
+    def align(self, name: str) -> int:
+        return self.note(name, super().align(name))
+
+
+def _meaning(structure: type[Structure] | None, name: str, value: Any) -> str:
+    element = next((e for e in structure.elements if e.name == name), None) if structure is not None else None
+    if element is None:
+        return ""
+    if element.kind == "align":
+        return "byte alignment"
+    if element.reserved is not None:
+        return "reserved" if value == element.reserved else f"reserved, should be {element.reserved}"
+    meaning = element.meaning
+    if meaning is None or isinstance(meaning, str):
+        return meaning or ""
+    if issubclass(meaning, IntFlag):
+        return " | ".join(member.name or "" for member in meaning if value & member) if value else "none"
+    return next((member.name for member in meaning if member == value), "reserved")

@@ -1,0 +1,251 @@
+"""Reading and writing whole NNR units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CorruptError, LimitExceededError, TruncatedError
+from .bits import BitReader, BitWriter
+from .codec import reader, tracer, writer
+from .context import Context
+from .data_unit import CompressedDataUnitHeader
+from .enums import NnrUnitType, PayloadType
+from .fields import Structure
+from .parameter_sets import LayerParameterSet, ModelParameterSet
+from .topology import TopologyUnitPayload
+from .trace import TraceEntry, TracingReader
+from .units import AggregateUnitPayload, QuantizationUnitPayload, UnitHeader, UnitSize
+
+Buffer = bytes | bytearray | memoryview
+Payload = (
+    ModelParameterSet
+    | LayerParameterSet
+    | TopologyUnitPayload
+    | QuantizationUnitPayload
+    | AggregateUnitPayload
+)
+
+_PAYLOADS: dict[int, type[Structure]] = {
+    NnrUnitType.NNR_MPS: ModelParameterSet,
+    NnrUnitType.NNR_LPS: LayerParameterSet,
+    NnrUnitType.NNR_TPL: TopologyUnitPayload,
+    NnrUnitType.NNR_QNT: QuantizationUnitPayload,
+    NnrUnitType.NNR_AGG: AggregateUnitPayload,
+}
+_NAMES = {int(member): member.name for member in NnrUnitType}
+_LONGEST_SHORT_UNIT = (1 << 15) - 1
+_LONGEST_UNIT = (1 << 31) - 1
+_SMALLEST_CODEWORD = 2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a bitstream.
+
+    Attributes:
+        index: position among the units of the bitstream.
+        offset: byte where its size field starts.
+        size: bytes, the size field included.
+        header: ``nnr_unit_header()``.
+        payload: what follows the header, if that has a syntax of its own; ``None`` for start and data units.
+        payload_offset: byte where the payload starts. A data unit's coded bytes run from there to ``end``.
+        long_form: whether the size is coded in 31 bits.
+        warnings: deviations from the standard that do not change the result.
+    """
+
+    index: int
+    offset: int
+    size: int
+    header: UnitHeader
+    payload: Payload | None
+    payload_offset: int
+    long_form: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def end(self) -> int:
+        """First byte after the unit."""
+        return self.offset + self.size
+
+    @property
+    def type_name(self) -> str:
+        """The standard's name of the unit type."""
+        return unit_type_name(self.header.nnr_unit_type)
+
+    @property
+    def data_unit(self) -> CompressedDataUnitHeader | None:
+        """The header of a compressed data unit, ``None`` for other units."""
+        return self.header.compressed_data_unit_header
+
+
+def unit_type_name(value: int) -> str:
+    """The standard's name of a unit type."""
+    return _NAMES.get(value, f"reserved unit type {value}")
+
+
+def read_unit(
+    buffer: Buffer, offset: int = 0, context: Context | None = None, *, trace: list[TraceEntry] | None = None
+) -> Unit:
+    """Read the unit that starts at byte ``offset``.
+
+    Args:
+        buffer: the bitstream; nothing outside the unit is looked at.
+        offset: first byte of the unit.
+        context: what the units before said; the default is the start of a bitstream.
+        trace: receives every element in order, each bit of the unit exactly once.
+
+    Raises:
+        TruncatedError, CorruptError: the unit does not follow the syntax.
+        UnsupportedError: legal, but not handled, or not confirmed while ``context.strict``.
+        LimitExceededError: above a limit of the context; nothing was allocated.
+    """
+    context = context or _START
+    data = buffer if isinstance(buffer, bytes) else memoryview(buffer).cast("B")
+    index = context.unit_index
+    get = reader if trace is None else tracer
+
+    def over(start: int, stop: int) -> BitReader:
+        if trace is None:
+            return BitReader(data, start, stop, unit=index)
+        return TracingReader(data, start, stop, unit=index, entries=trace)
+
+    bits = over(offset, len(data))
+    _step_into(bits, "nnr_unit_size", UnitSize)
+    size: UnitSize = get(UnitSize)(bits, context)
+    if size.nnr_unit_size > context.max_unit_bytes:
+        raise LimitExceededError(f"a unit of {size.nnr_unit_size} bytes", unit=index, bit_offset=8 * offset)
+    end = offset + size.nnr_unit_size
+    if end > len(data):
+        raise TruncatedError(
+            f"a unit of {size.nnr_unit_size} bytes where {len(data) - offset} are left",
+            unit=index,
+            bit_offset=8 * offset,
+        )
+    bits = over(bits.position >> 3, end)
+    bits.unit_type = _NAMES.get(bits.data[bits.position >> 3] >> 2, "")
+    _step_into(bits, "nnr_unit_header", UnitHeader)
+    header: UnitHeader = get(UnitHeader)(bits, context)
+    if bits.position & 7:
+        bits.fail("corrupt", "nnr_unit_header", "does not end on a byte boundary")
+    payload_offset = bits.position >> 3
+    structure = _PAYLOADS.get(header.nnr_unit_type)
+    payload: Any = None
+    if structure is not None:
+        _step_into(bits, "payload", structure)
+        payload = get(structure)(bits, context, *_payload_parameters(header))
+    elif header.compressed_data_unit_header is not None:
+        _check_data_unit(header.compressed_data_unit_header, end - payload_offset, bits)
+        bits.unread("nnr_compressed_data_unit_payload")
+    elif header.nnr_unit_type not in _NAMES:
+        bits.at = bits.position
+        bits.warn("nnr_unit_type", "reserved; the unit is skipped")
+        bits.unread("payload")
+    if bits.position != bits.end:
+        bits.at = bits.position
+        bits.fail("corrupt", "nnr_unit_size", f"{(bits.end - bits.position + 7) >> 3} bytes after the syntax")
+    return Unit(
+        index, offset, size.nnr_unit_size, header, payload, payload_offset,
+        bool(size.nnr_unit_size_flag), tuple(bits.warnings),
+    )  # fmt: skip
+
+
+_START = Context()
+
+
+def _step_into(bits: BitReader, name: str, structure: type[Structure]) -> None:
+    if isinstance(bits, TracingReader):
+        bits.places[:] = [(f"{name}.", structure, False)]
+
+
+def _payload_parameters(header: UnitHeader) -> tuple[int, ...]:
+    topology = header.topology_unit_header
+    return () if topology is None else (topology.topology_storage_format,)
+
+
+def _check_data_unit(header: CompressedDataUnitHeader, payload_bytes: int, bits: BitReader | BitWriter) -> None:
+    """What the header and the size of the payload say about each other."""
+    if header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
+        elements = 1
+        for dimension in header.tensor_dimensions:
+            elements *= dimension
+        if payload_bytes != 4 * elements:
+            bits.fail("corrupt", "raw_float32", f"{payload_bytes} bytes for {elements} values")
+    elif payload_bytes < _SMALLEST_CODEWORD:
+        bits.fail("corrupt", "nnr_compressed_data_unit_payload", f"{payload_bytes} bytes hold no codeword")
+    if header.cabac_entry_point_list is not None:
+        distances = header.cabac_entry_point_list.bit_offset_list
+        if min(distances, default=0) < 0 or sum(distances) > 8 * payload_bytes:
+            bits.fail("corrupt", "bit_offset_delta2", "entry point outside the payload")
+
+
+def write_unit(
+    header: UnitHeader,
+    payload: Payload | Buffer | None = None,
+    context: Context | None = None,
+    *,
+    long_form: bool = False,
+) -> bytes:
+    """Write one unit.
+
+    Args:
+        header: the header; its ``nnr_unit_type`` says what ``payload`` must be.
+        payload: the structure of the unit type, the coded bytes of a data unit, or ``None`` for a start unit.
+        context: what the units before said.
+        long_form: code the size in 31 bits even where 15 are enough.
+
+    Raises:
+        InvalidArgumentError: a value is missing, superfluous or out of range.
+        UnsupportedError, LimitExceededError: as :func:`read_unit`.
+    """
+    context = context or _START
+    bits = BitWriter(unit_type_name(header.nnr_unit_type))
+    writer(UnitHeader)(bits, context, header)
+    structure = _PAYLOADS.get(header.nnr_unit_type)
+    tail: Buffer = b""
+    if structure is not None:
+        if type(payload) is not structure:
+            bits.fail("corrupt", "payload", f"must be a {structure.__name__}")
+        writer(structure)(bits, context, payload, *_payload_parameters(header))
+    elif header.nnr_unit_type == NnrUnitType.NNR_STR:
+        if payload is not None:
+            bits.fail("corrupt", "payload", "a start unit has none")
+    elif isinstance(payload, Structure) or payload is None:
+        bits.fail("corrupt", "payload", "must be bytes")
+    else:
+        tail = payload
+        if header.compressed_data_unit_header is not None:
+            _check_data_unit(header.compressed_data_unit_header, len(tail), bits)
+    body = bits.finish()
+    size = 2 + len(body) + len(tail)
+    long_form = long_form or size > _LONGEST_SHORT_UNIT
+    size += 2 * long_form
+    if size > min(_LONGEST_UNIT, context.max_unit_bytes):
+        raise LimitExceededError(f"a unit of {size} bytes cannot be written", hint="split the tensor")
+    front = BitWriter("nnr_unit_size")
+    writer(UnitSize)(front, context, UnitSize(nnr_unit_size_flag=int(long_form), nnr_unit_size=size))
+    return b"".join((front.finish(), body, tail))
+
+
+def scan_units(buffer: Buffer, context: Context | None = None) -> Iterator[tuple[Unit, Context]]:
+    """Read the units of a whole bitstream, each with the context it was read in.
+
+    Raises:
+        CorruptError: there is no unit at all; otherwise as :func:`read_unit`.
+    """
+    context = context or _START
+    size = memoryview(buffer).nbytes
+    if size == 0:
+        raise CorruptError("an empty bitstream")
+    offset = 0
+    while offset < size:
+        if context.unit_index >= context.max_units:
+            raise LimitExceededError(f"more than {context.max_units} units", bit_offset=8 * offset)
+        unit = read_unit(buffer, offset, context)
+        yield unit, context
+        context = context.after(unit)
+        offset = unit.end
+
+
+__all__ = ["Payload", "Unit", "read_unit", "scan_units", "unit_type_name", "write_unit"]
