@@ -9,7 +9,14 @@ import operator
 import struct
 from typing import Any, NoReturn
 
-from ..errors import CorruptError, InvalidArgumentError, LimitExceededError, NNRError, TruncatedError, UnsupportedError
+from ..errors import (
+    CorruptError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NNRError,
+    TruncatedError,
+    UnsupportedError,
+)
 
 MAX_PREFIX = 32
 """Most zeros an Exp-Golomb code may start with; with orders up to 15 every value fits 48 bits."""
@@ -73,7 +80,9 @@ class BitReader:
         if end > self.end:
             self.truncated(name)
         self.position = end
-        return int.from_bytes(self.data[position >> 3 : (end + 7) >> 3], "big") >> (-end & 7) & ((1 << width) - 1)
+        return int.from_bytes(self.data[position >> 3 : (end + 7) >> 3], "big") >> (-end & 7) & (
+            (1 << width) - 1
+        )
 
     def i(self, width: int, name: str) -> int:
         """Two's complement integer."""
@@ -188,7 +197,9 @@ class BitWriter:
     def finish(self) -> bytes:
         """The bytes written; the position must be on a byte boundary."""
         if self.position & 7:
-            raise InvalidArgumentError(f"{self.unit_type or 'syntax'} ends inside a byte", bit_offset=self.position)
+            raise InvalidArgumentError(
+                f"{self.unit_type or 'syntax'} ends inside a byte", bit_offset=self.position
+            )
         self.put_bytes(b"")
         return bytes(self._done)
 
@@ -247,7 +258,9 @@ class BitWriter:
         try:
             pattern = struct.pack("<f", value)
         except (struct.error, OverflowError):
-            self.fail("corrupt", name, "is missing" if value is None else f"{value!r} is not a binary32 number")
+            self.fail(
+                "corrupt", name, "is missing" if value is None else f"{value!r} is not a binary32 number"
+            )
         if value == value and struct.unpack("<f", pattern)[0] != value:
             self.fail("corrupt", name, f"{value!r} is not a binary32 number")
         self.put_bytes(pattern)

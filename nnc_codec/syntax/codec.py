@@ -142,7 +142,9 @@ class _Read(_Source):
         else:
             self.put(depth, f"{name} = {self.call(element)}")
         if element.reserved is not None:
-            self.put(depth, f"if {name} != {element.reserved}: b.warn({name!r}, f'reserved bits are {{{name}}}')")
+            self.put(
+                depth, f"if {name} != {element.reserved}: b.warn({name!r}, f'reserved bits are {{{name}}}')"
+            )
 
     def array(self, element: Element, depth: int) -> None:
         self.put(depth, f"{element.name} = tuple([{self.call(element)} for index in range(n)])")
@@ -213,7 +215,10 @@ class _Write(_Source):
         if element.structure is not None:
             structure = element.structure.__name__
             self.scope[structure] = element.structure
-            self.put(depth, f"if type({item}) is not {structure}: b.fail('corrupt', {name}, 'must be a {structure}')")
+            self.put(
+                depth,
+                f"if type({item}) is not {structure}: b.fail('corrupt', {name}, 'must be a {structure}')",
+            )
             self.put(depth, f"RUN({structure})(b, c, {item}{self.arguments(element)})")
         elif element.kind == "align":
             self.put(depth, f"b.align({name})")
@@ -222,7 +227,10 @@ class _Write(_Source):
         elif element.kind in ("flt", "data"):
             self.put(depth, f"b.{'rest' if element.kind == 'data' else 'flt'}({item}, {name})")
         else:
-            self.put(depth, f"b.{element.kind}({self.text(element.width) if element.width else ''}, {item}, {name})")
+            self.put(
+                depth,
+                f"b.{element.kind}({self.text(element.width) if element.width else ''}, {item}, {name})",
+            )
 
     def absent(self, element: Element) -> None:
         name = element.name
@@ -230,7 +238,10 @@ class _Write(_Source):
             return
         places = [e.when for e in self.cls.elements if e.name == name and e.when is not None]
         if element.repeats:
-            self.put(0, f"elif not ({self.text(places[0])}) and {name} != {self.constant(element)}: b.extra({name!r})")
+            self.put(
+                0,
+                f"elif not ({self.text(places[0])}) and {name} != {self.constant(element)}: b.extra({name!r})",
+            )
             return
         if len(places) > 1:
             return

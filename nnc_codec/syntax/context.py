@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from ..errors import CorruptError
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from .fields import Structure
+    from .topology import TopologyElementsIdsList
     from .unit import Unit
 
 
@@ -96,14 +98,14 @@ class Context:
             return self.mps_quantization_parameter
         return self.lps_quantization_parameter
 
-    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: Any) -> OutOfBand:
+    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None) -> OutOfBand:
         """What ``base`` knows about a data unit, by the name of its (first) tensor."""
         if not self.base:
             return _UNKNOWN
         names = self.names(topology_elem_id, index, ids)
         return self.base.get(names[0], _UNKNOWN)
 
-    def names(self, topology_elem_id: str | None, index: int | None, ids: Any) -> tuple[str, ...]:
+    def names(self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None) -> tuple[str, ...]:
         """Tensor names of a data unit, indices into the reference list resolved."""
         if ids is not None:
             by_name: tuple[str, ...] = ids.topology_elem_id_list
@@ -115,18 +117,23 @@ class Context:
             raise CorruptError(f"tensor index {index} is outside the reference list")
         return self.reference_list[index]
 
-    def after(self, unit: Unit) -> Context:
-        """The context of the next unit."""
-        changes: dict[str, Any] = {"unit_index": self.unit_index + 1}
-        for part in (unit.header.start_unit_header, unit.payload):
+    def exported(self, structures: Iterable[Structure | None]) -> Context:
+        """This context with what the structures say for later units, and their counters moved on."""
+        changes: dict[str, Any] = {}
+        for part in structures:
             if part is not None:
                 changes.update((name, getattr(part, name)) for name in part.exports)
                 if part.counter is not None:
                     changes[part.counter] = getattr(self, part.counter) + 1
-        names = getattr(getattr(unit.payload, "topology_elements_ids_list", None), "topology_elem_id_list", None)
-        if names is not None:
-            changes.update(reference_list=names, reference_count=len(names))
-        return replace(self, **changes)
+        return replace(self, **changes) if changes else self
+
+    def after(self, unit: Unit) -> Context:
+        """The context of the next unit."""
+        result = self.exported((unit.header.start_unit_header, unit.payload))
+        names = result.reference_list if unit.reference_list is None else unit.reference_list
+        return replace(
+            result, unit_index=self.unit_index + 1, reference_list=names, reference_count=len(names)
+        )
 
 
 CONTEXT_NAMES = frozenset(f.name for f in fields(Context)) | {"out_of_band"}

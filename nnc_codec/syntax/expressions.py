@@ -7,6 +7,7 @@ and calls of the helpers below. All arithmetic is on integers that fit 64 bits; 
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,12 +81,19 @@ _ALLOWED = (
 
 
 class Expression:
-    """A parsed expression; equal sources give equal translations."""
+    """A parsed expression.
+
+    Attributes:
+        source: the text.
+        root: its syntax tree.
+        names: names it needs, helpers left out.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.root = ast.parse(source, mode="eval").body
-        for node in ast.walk(self.root):
+        nodes = list(ast.walk(self.root))
+        for node in nodes:
             if (
                 not isinstance(node, _ALLOWED)
                 or (isinstance(node, ast.Constant) and type(node.value) is not int)
@@ -94,12 +102,7 @@ class Expression:
                 or (isinstance(node, ast.Call) and node.keywords)
             ):
                 raise TypeError(f"{source!r}: {type(node).__name__} is outside the expression language")
-
-    @property
-    def names(self) -> set[str]:
-        """Names the expression needs, helpers left out."""
-        found = {node.id for node in ast.walk(self.root) if isinstance(node, ast.Name)}
-        return found - HELPERS.keys()
+        self.names = frozenset(node.id for node in nodes if isinstance(node, ast.Name)) - HELPERS.keys()
 
     def python(self, resolve: Callable[[str], str]) -> str:
         """Python source with every name put through ``resolve``."""
@@ -117,7 +120,11 @@ class Expression:
 
         def emit(node: ast.AST) -> str:
             if isinstance(node, ast.BoolOp):
-                return "(" + (" && " if isinstance(node.op, ast.And) else " || ").join(map(emit, node.values)) + ")"
+                return (
+                    "("
+                    + (" && " if isinstance(node.op, ast.And) else " || ").join(map(emit, node.values))
+                    + ")"
+                )
             if isinstance(node, ast.UnaryOp):
                 return f"{'!' if isinstance(node.op, ast.Not) else '-'}{emit(node.operand)}"
             if isinstance(node, ast.BinOp):
@@ -137,3 +144,9 @@ class Expression:
             return f"std::int64_t{{{ast.unparse(node)}}}"
 
         return emit(self.root)
+
+
+@functools.cache
+def expression(source: str) -> Expression:
+    """The expression with this source; equal sources share one."""
+    return Expression(source)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import InvalidArgumentError
 from .enums import CONSTANTS
-from .expressions import Expression
+from .expressions import Expression, expression
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -51,19 +51,19 @@ class Check:
     why: str
 
 
-def corrupt_unless(expression: str, why: str) -> Check:
-    """The bitstream contradicts itself unless ``expression`` holds."""
-    return Check("corrupt", Expression(expression), why)
+def corrupt_unless(condition: str, why: str) -> Check:
+    """The bitstream contradicts itself unless the condition holds."""
+    return Check("corrupt", expression(condition), why)
 
 
-def unsupported_unless(expression: str, why: str) -> Check:
-    """Legal or unknown syntax, refused unless ``expression`` holds."""
-    return Check("unsupported", Expression(expression), why)
+def unsupported_unless(condition: str, why: str) -> Check:
+    """Legal or unknown syntax, refused unless the condition holds."""
+    return Check("unsupported", expression(condition), why)
 
 
-def limited(expression: str, why: str) -> Check:
-    """Above a limit of the context unless ``expression`` holds."""
-    return Check("limit_exceeded", Expression(expression), why)
+def limited(condition: str, why: str) -> Check:
+    """Above a limit of the context unless the condition holds."""
+    return Check("limit_exceeded", expression(condition), why)
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,18 @@ class Element:
 
 
 def _element(kind: str, width: int | str | None = None, **options: Any) -> Any:
-    values: dict[str, Any] = {"kind": kind}
-    if width is not None:
-        values["width"] = Expression(str(width))
     for name in ("count", "when", "inferred"):
-        text = options.pop(name, None)
-        values[name] = None if text is None else Expression(text)
-    if options.get("range") is not None:
-        values["low"], values["high"] = (Expression(str(bound)) for bound in options["range"])
-    options.pop("range", None)
+        if name in options:
+            options[name] = expression(options[name])
+    if width is not None:
+        options["width"] = expression(str(width))
+    if "range" in options:
+        low, high = options.pop("range")
+        options.update(low=expression(str(low)), high=expression(str(high)))
     require = options.pop("require", ())
-    values["require"] = (require,) if isinstance(require, Check) else tuple(require)
-    args = options.pop("args", None) or {}
-    values["args"] = tuple((name, Expression(text)) for name, text in args.items())
-    return Element(**values, **options)
+    options["require"] = (require,) if isinstance(require, Check) else require
+    options["args"] = tuple((name, expression(text)) for name, text in options.pop("args", {}).items())
+    return Element(kind=kind, **options)
 
 
 def u(width: int | str, *, default: Any = REQUIRED, **options: Any) -> Any:
@@ -184,9 +182,9 @@ def again(when: str) -> Any:
     return _element("again", when=when)
 
 
-def local(expression: str) -> Any:
+def local(value: str) -> Any:
     """A name for an expression, without bits and without a member."""
-    return _element("local", inferred=expression)
+    return _element("local", inferred=value)
 
 
 class Structure:
@@ -293,8 +291,10 @@ def _validate(cls: type[Structure]) -> None:
             raise TypeError(f"{where}: conditional elements need a default")
         inputs = (element.when, element.count, element.width, element.inferred)
         _resolve(where, seen, *inputs)
-        _resolve(where, seen | {"index"}, *(expression for _, expression in element.args))
-        if element.structure is not None and {n for n, _ in element.args} != set(element.structure.parameters):
+        _resolve(where, seen | {"index"}, *(value for _, value in element.args))
+        if element.structure is not None and {n for n, _ in element.args} != set(
+            element.structure.parameters
+        ):
             raise TypeError(f"{where}: parameters of {element.structure.__name__} do not match")
         seen.add(element.name)
         _resolve(where, seen, element.low, element.high, *(check.expression for check in element.require))
@@ -303,7 +303,6 @@ def _validate(cls: type[Structure]) -> None:
 
 
 def _resolve(where: str, seen: set[str], *expressions: Expression | None) -> None:
-    for expression in expressions:
-        unknown = expression.names - seen if expression is not None else set()
-        if unknown and expression is not None:
-            raise TypeError(f"{where}: unknown name {unknown} in {expression.source!r}")
+    for item in expressions:
+        if item is not None and not item.names <= seen:
+            raise TypeError(f"{where}: unknown name {set(item.names - seen)} in {item.source!r}")

@@ -87,13 +87,15 @@ class _Reader:
         parameters = "".join(f", [[maybe_unused]] std::int64_t {name}" for name in self.cls.parameters)
         for element in self.cls.elements:
             self.element(element)
-        head = (f"inline Status read(BitReader& r, const Context& context, {self.cls.__name__}& v"
+        head = (f"inline Status read(BitReader& r, [[maybe_unused]] const Context& context, {self.cls.__name__}& v"
                 f"{parameters}) {{")  # fmt: skip
         return "\n".join([head, *self.lines, "  return Status{};", "}"])
 
     def element(self, element: Element) -> None:
         if element.kind == "local" and element.inferred is not None:
-            self.put(0, f"const auto& {element.name} = {element.inferred.cpp(self.resolve)};")
+            self.put(
+                0, f"[[maybe_unused]] const auto& {element.name} = {element.inferred.cpp(self.resolve)};"
+            )
             self.locals.add(element.name)
             return
         if element.when is None:
@@ -109,7 +111,10 @@ class _Reader:
 
     def present(self, element: Element, depth: int) -> None:
         if element.unverified is not None:
-            self.put(depth, f'if (context.strict) return r.fail(Code::unsupported, "{element.name}: {element.unverified}");')
+            self.put(
+                depth,
+                f'if (context.strict) return r.fail(Code::unsupported, "{element.name}: {element.unverified}");',
+            )
         target = f"v.{element.name}"
         if element.count is None:
             self.read_one(element, depth, target)
@@ -117,7 +122,9 @@ class _Reader:
         count = f"entries_of_{element.name}"
         self.put(depth, f"const std::int64_t {count} = {element.count.cpp(self.resolve)};")
         self.attempt(depth, f"r.entries({count}, {element.min_bits})", element.name)
-        self.put(depth, f'if (!resize({target}, {count})) return r.fail(Code::out_of_memory, "{element.name}");')
+        self.put(
+            depth, f'if (!resize({target}, {count})) return r.fail(Code::out_of_memory, "{element.name}");'
+        )
         self.put(depth, f"for (std::int64_t index = 0; index < {count}; ++index) {{")
         self.read_one(element, depth + 1, f"{target}[static_cast<std::size_t>(index)]")
         self.put(depth, "}")
@@ -148,7 +155,9 @@ class _Reader:
         target = f"v.{element.name}"
         if element.count is not None:
             value = element.inferred.cpp(self.resolve)
-            self.put(1, f'if (!copy({target}, {value})) return r.fail(Code::out_of_memory, "{element.name}");')
+            self.put(
+                1, f'if (!copy({target}, {value})) return r.fail(Code::out_of_memory, "{element.name}");'
+            )
         else:
             self.put(1, f"{target} = static_cast<{_scalar(element)}>({element.inferred.cpp(self.resolve)});")
 
@@ -156,7 +165,10 @@ class _Reader:
         guard = f"({element.when.cpp(self.resolve)}) && " if element.only_if_present and element.when else ""
         for check in element.require:
             condition = check.expression.cpp(self.resolve)
-            self.put(0, f'if ({guard}!({condition})) return r.fail(Code::{check.kind}, "{element.name}: {check.why}");')
+            self.put(
+                0,
+                f'if ({guard}!({condition})) return r.fail(Code::{check.kind}, "{element.name}: {check.why}");',
+            )
 
 
 def _struct(cls: type[Structure]) -> str:

@@ -16,7 +16,11 @@ class TopologyElementsIdsList(Structure):
         when="not indexed", count="count_topology_elements_minus2 + 2", default=()
     )
     topology_elem_id_index_list: tuple[int, ...] = ue(
-        7, when="indexed", count="count_topology_elements_minus2 + 2", default=(), range=(0, "reference_count - 1")
+        7,
+        when="indexed",
+        count="count_topology_elements_minus2 + 2",
+        default=(),
+        range=(0, "reference_count - 1"),
     )
     after_indices = align(when="indexed")
 

@@ -100,7 +100,8 @@ def _meaning(structure: type[Structure] | None, name: str, value: Any) -> str:
         return "reserved" if value == element.reserved else f"reserved, should be {element.reserved}"
     meaning = element.meaning
     if meaning is None or isinstance(meaning, str):
-        return meaning or ""
+        is_flag = element.kind == "u" and element.fixed_width == 1
+        return "" if meaning is None or (is_flag and not value) else meaning
     if issubclass(meaning, IntFlag):
         return " | ".join(member.name or "" for member in meaning if value & member) if value else "none"
     return next((member.name for member in meaning if member == value), "reserved")

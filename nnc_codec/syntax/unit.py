@@ -70,14 +70,38 @@ class Unit:
         return self.offset + self.size
 
     @property
+    def type(self) -> int:
+        """``nnr_unit_type``."""
+        return self.header.nnr_unit_type
+
+    @property
     def type_name(self) -> str:
         """The standard's name of the unit type."""
         return unit_type_name(self.header.nnr_unit_type)
 
     @property
+    def reference_list(self) -> tuple[str, ...] | None:
+        """Tensor names that later units refer to by index, if this unit lists them."""
+        listed = isinstance(self.payload, TopologyUnitPayload) and self.payload.topology_elements_ids_list
+        return listed.topology_elem_id_list if listed else None
+
+    @property
     def data_unit(self) -> CompressedDataUnitHeader | None:
         """The header of a compressed data unit, ``None`` for other units."""
         return self.header.compressed_data_unit_header
+
+    def to_dict(self) -> dict[str, Any]:
+        """Place, header and payload as JSON types."""
+        return {
+            "index": self.index,
+            "offset": self.offset,
+            "nnr_unit_size": self.size,
+            "nnr_unit_type": self.type_name,
+            "nnr_unit_header": self.header.to_dict(),
+            "payload": None if self.payload is None else self.payload.to_dict(),
+            "payload_offset": self.payload_offset,
+            "warnings": list(self.warnings),
+        }
 
 
 def unit_type_name(value: int) -> str:
@@ -86,7 +110,12 @@ def unit_type_name(value: int) -> str:
 
 
 def read_unit(
-    buffer: Buffer, offset: int = 0, context: Context | None = None, *, trace: list[TraceEntry] | None = None
+    buffer: Buffer,
+    offset: int = 0,
+    context: Context | None = None,
+    *,
+    index: int | None = None,
+    trace: list[TraceEntry] | None = None,
 ) -> Unit:
     """Read the unit that starts at byte ``offset``.
 
@@ -94,6 +123,7 @@ def read_unit(
         buffer: the bitstream; nothing outside the unit is looked at.
         offset: first byte of the unit.
         context: what the units before said; the default is the start of a bitstream.
+        index: position of the unit for messages; the default is what the context has counted.
         trace: receives every element in order, each bit of the unit exactly once.
 
     Raises:
@@ -103,7 +133,7 @@ def read_unit(
     """
     context = context or _START
     data = buffer if isinstance(buffer, bytes) else memoryview(buffer).cast("B")
-    index = context.unit_index
+    index = context.unit_index if index is None else index
     get = reader if trace is None else tracer
 
     def over(start: int, stop: int) -> BitReader:
@@ -164,7 +194,9 @@ def _payload_parameters(header: UnitHeader) -> tuple[int, ...]:
     return () if topology is None else (topology.topology_storage_format,)
 
 
-def _check_data_unit(header: CompressedDataUnitHeader, payload_bytes: int, bits: BitReader | BitWriter) -> None:
+def _check_data_unit(
+    header: CompressedDataUnitHeader, payload_bytes: int, bits: BitReader | BitWriter
+) -> None:
     """What the header and the size of the payload say about each other."""
     if header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
         elements = 1

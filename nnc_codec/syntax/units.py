@@ -14,7 +14,9 @@ class UnitSize(Structure):
     """``nnr_unit_size()``: bytes of the whole unit, these two or four included."""
 
     nnr_unit_size_flag: int = u(1, meaning="size in 31 bits")
-    nnr_unit_size: int = u("31 if nnr_unit_size_flag else 15", range=("5 if nnr_unit_size_flag else 3", (1 << 31) - 1))
+    nnr_unit_size: int = u(
+        "31 if nnr_unit_size_flag else 15", range=("5 if nnr_unit_size_flag else 3", (1 << 31) - 1)
+    )
 
 
 @structure(exports=("general_profile_idc",), counter="start_units")
@@ -90,9 +92,13 @@ class UnitHeader(Structure):
         6,
         meaning=NnrUnitType,
         require=(
-            corrupt_unless("nnr_unit_type == NNR_STR or start_units > 0", "the first unit is not a start unit"),
+            corrupt_unless(
+                "nnr_unit_type == NNR_STR or start_units > 0", "the first unit is not a start unit"
+            ),
             corrupt_unless("nnr_unit_type != NNR_STR or start_units == 0", "a second start unit"),
-            corrupt_unless("nnr_unit_type != NNR_MPS or model_parameter_sets == 0", "a second model parameter set"),
+            corrupt_unless(
+                "nnr_unit_type != NNR_MPS or model_parameter_sets == 0", "a second model parameter set"
+            ),
             corrupt_unless(
                 "nnr_unit_type < NNR_LPS or nnr_unit_type > NNR_AGG or model_parameter_sets > 0",
                 "comes before the model parameter set",
@@ -106,7 +112,8 @@ class UnitHeader(Structure):
         when="partial_data_counter_present_flag",
         default=None,
         require=unsupported_unless(
-            "nnr_unit_type != NNR_NDU or not strict", "how data units split over several are joined is not confirmed"
+            "nnr_unit_type != NNR_NDU or not strict",
+            "how data units split over several are joined is not confirmed",
         ),
     )
     start_unit_header: StartUnitHeader | None = nested(
