@@ -29,7 +29,8 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         dtype: its original element type.
         payload: name of the payload initializer if it is not ``<name>.nnr``.
         origin: what it was before: an initializer, or the value of a Constant node.
-        graph: path of the subgraph it came from: ``"<node index>.<attribute>"`` per level of the source model.
+        graph: path of the subgraph it came from: ``"<node index>.<attribute>"`` per level of the source
+            model.
         position: index among the initializers there.
         error: difference between decoded and original values; absent if they are equal.
     """
@@ -79,7 +80,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         format: version of the carriage.
         producer: what packed the model.
-        source_sha256: SHA-256 over the bytes of the source model's files, the ModelProto first, in hexadecimal.
+        source_sha256: SHA-256 over the bytes of the source model's files, the ModelProto first, in
+            hexadecimal.
         parameters: options of the packer.
         tensors: packed tensors in the order of the source model.
     """

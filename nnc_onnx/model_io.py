@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ALIGNMENT = 64 << 10
 """Offset granularity of external data: the largest page size in use, so that every tensor can be mapped."""
 
+SMALL_ALIGNMENT = 4 << 10
+"""The same for tensors below :data:`ALIGNMENT` bytes, where gaps would cost more than mapping gains."""
+
 EXTERNAL_THRESHOLD = 1 << 30
 """Bytes of tensors above which they are stored beside the model instead of inside."""
 
@@ -124,7 +127,8 @@ class ExternalWriter:
         from onnx import TensorProto
 
         view = memoryview(data).cast("B")
-        offset = -(-self._stream.tell() // ALIGNMENT) * ALIGNMENT
+        alignment = ALIGNMENT if view.nbytes >= ALIGNMENT else SMALL_ALIGNMENT
+        offset = -(-self._stream.tell() // alignment) * alignment
         self._stream.seek(offset)
         self._stream.write(view)
         tensor.ClearField("raw_data")

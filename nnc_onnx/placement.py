@@ -1,8 +1,9 @@
 """Where a decode node goes and what it waits for.
 
-A runtime decodes a tensor once per execution of the graph that holds its decode node: inside an If branch only
-when the branch is taken, outside a Loop or Scan only once. `after` is the activation that the tensor's first
-consumer waits for; without it onnxruntime may decode every tensor before it computes anything.
+A runtime decodes a tensor once per execution of the graph that holds its decode node: inside an If
+branch only when the branch is taken, outside a Loop or Scan only once. `after` is the activation that
+the tensor's first consumer waits for; without it onnxruntime may decode every tensor before it computes
+anything.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .usage import Usage, Use, Value
-from .walk import GraphPath, local_names, node_inputs, subgraphs
+from .walk import GraphPath, common_prefix, local_names, node_inputs, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -54,9 +55,8 @@ class Placement:
 
         The innermost graph that all readers see, but outside of every loop body where its name allows it.
         """
-        common = _common_prefix([use.path for use in self._usage.uses(value)]) or value.path
-        if len(common) < len(value.path):
-            common = value.path
+        readers = [use.path for use in self._usage.uses(value)]
+        common = common_prefix(readers) if readers else value.path
         for length in range(1, len(common) + 1):
             if self._usage.owners[common[:length]].op_type not in _BRANCHING:
                 outside = common[: length - 1]
@@ -69,9 +69,9 @@ class Placement:
     def after(self, value: Value, path: GraphPath) -> str | None:
         """Name of the activation that the decode node of `value`, put into the graph at `path`, waits for.
 
-        It is the deepest data input, by packed tensors upstream, of the first node in that graph which combines
-        the tensor with an activation. Nothing upstream of that node reads the tensor, so no cycle can arise.
-        ``None`` if there is no such node or the graph is not topologically sorted.
+        It is the deepest data input, by packed tensors upstream, of the first node in that graph which
+        combines the tensor with an activation. Nothing upstream of that node reads the tensor, so no
+        cycle can arise. ``None`` if there is no such node or the graph is not topologically sorted.
         """
         if path in self._unsorted:
             return None
@@ -171,17 +171,6 @@ def _makes_other_than_tensors(node: onnx.NodeProto) -> bool:
         for _, body in subgraphs(node)
         for output in body.output
     )
-
-
-def _common_prefix(paths: list[GraphPath]) -> GraphPath | None:
-    if not paths:
-        return None
-    prefix: list[str] = []
-    for steps in zip(*paths, strict=False):
-        if len(set(steps)) != 1:
-            break
-        prefix.append(steps[0])
-    return tuple(prefix)
 
 
 def _index_at(use: Use, path: GraphPath) -> int | None:

@@ -29,6 +29,7 @@ class PlannedTensor(NamedTuple):
         path: the graph that holds it.
         origin: an initializer, or the value of a Constant node.
         position: index among the initializers, or of the node, in that graph.
+        node_name: name of the Constant node.
         proto: the TensorProto.
         shape: dimensions.
         element: element type, if it is one that can be coded.
@@ -40,6 +41,7 @@ class PlannedTensor(NamedTuple):
     path: GraphPath
     origin: Origin
     position: int
+    node_name: str
     proto: onnx.TensorProto
     shape: tuple[int, ...]
     element: ElementType | None
@@ -50,6 +52,11 @@ class PlannedTensor(NamedTuple):
     def value(self) -> Value:
         """Identity of the tensor in :class:`Usage`."""
         return Value(self.path, self.name)
+
+    @property
+    def dtype_name(self) -> str:
+        """Element type in numpy's words, or ONNX's where numpy has none."""
+        return self.element.dtype_name if self.element else onnx_type_name(self.proto.data_type)
 
     @property
     def elements(self) -> int:
@@ -80,15 +87,22 @@ def plan_tensors(model: onnx.ModelProto, usage: Usage, options: PackOptions) -> 
         if path or model.ir_version >= _FIRST_IR_WITH_OPTIONAL_INPUTS:
             fixed.update(value.name for value in graph.input)
         for position, tensor in enumerate(graph.initializer):
-            planned.append(
-                _treat(Value(path, tensor.name), "initializer", position, tensor, fixed, roles, options)
-            )
+            place = _Place(Value(path, tensor.name), "initializer", position, "")
+            planned.append(_treat(place, tensor, fixed, roles, options))
         for position, node in enumerate(graph.node):
             constant = constant_tensor(node)
             if constant is not None:
-                value = Value(path, node.output[0])
-                planned.append(_treat(value, "constant", position, constant, bound, roles, options))
+                place = _Place(Value(path, node.output[0]), "constant", position, node.name)
+                planned.append(_treat(place, constant, bound, roles, options))
     return planned
+
+
+def onnx_type_name(data_type: int) -> str:
+    """Lower-case name of an ``onnx.TensorProto.DataType``."""
+    from onnx import TensorProto
+
+    known = data_type in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(data_type).lower() if known else f"type {data_type}"
 
 
 def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -104,22 +118,30 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
+class _Place(NamedTuple):
+    value: Value
+    origin: Origin
+    position: int
+    node_name: str
+
+
 def _treat(
-    value: Value,
-    origin: Origin,
-    position: int,
+    place: _Place,
     tensor: onnx.TensorProto,
     fixed: set[str],
     roles: Roles,
     options: PackOptions,
 ) -> PlannedTensor:
+    value, origin, position, node_name = place
     shape = tuple(tensor.dims)
     element = BY_ONNX_TYPE.get(tensor.data_type)
     role, reader = roles.of(value, shape)
     reason = _must_stay(value, tensor, element, role, reader, fixed)
     if reason is None:
         reason = _preference(value.name, element_count(tensor), role, reader, options)
-    return PlannedTensor(value.name, value.path, origin, position, tensor, shape, element, role, reason)
+    return PlannedTensor(
+        value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason
+    )
 
 
 def _must_stay(
@@ -132,11 +154,7 @@ def _must_stay(
 ) -> str | None:
     """Reasons that no option overrules, because the model would break or change its meaning."""
     if element is None:
-        from onnx import TensorProto
-
-        known = tensor.data_type in TensorProto.DataType.values()
-        kind = TensorProto.DataType.Name(tensor.data_type) if known else str(tensor.data_type)
-        return f"element type {kind} cannot be coded"
+        return f"element type {onnx_type_name(tensor.data_type)} cannot be coded"
     if not value.name:
         return "it has no name"
     if not tensor.dims:

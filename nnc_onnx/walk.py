@@ -32,9 +32,14 @@ def iter_graphs(graph: onnx.GraphProto, path: GraphPath = ()) -> Iterator[tuple[
             yield from iter_graphs(body, (*path, f"{index}.{attribute}"))
 
 
-def is_within(inner: GraphPath, outer: GraphPath) -> bool:
-    """Whether `inner` is `outer` or lies below it."""
-    return inner[: len(outer)] == outer
+def common_prefix(paths: list[GraphPath]) -> GraphPath:
+    """Path of the innermost graph that holds all of `paths` (at least one)."""
+    prefix: list[str] = []
+    for steps in zip(*paths, strict=False):
+        if len(set(steps)) != 1:
+            break
+        prefix.append(steps[0])
+    return tuple(prefix)
 
 
 def local_names(graph: onnx.GraphProto) -> set[str]:

@@ -1,0 +1,109 @@
+"""A safe quantization parameter for a tensor from nothing but its values.
+
+The model is never run. The step size follows the tensor's own spread, seen per output channel so that
+channels with small weights keep their shape beside channels with large ones, and it is finer for small
+tensors: they cost few bytes, and single weights of theirs (depthwise filters, first and last layers)
+matter most.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .params import Method
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+STEP_PER_RMS = 0.09
+"""Step size of a large tensor in units of its channels' rms. About 5.5 bits a weight for Gaussian values."""
+
+CHANNEL_QUANTILE = 0.25
+"""Channels are judged by this quantile of their rms, capped from above by the rms of the whole tensor."""
+
+FULL_SIZE = 1 << 20
+"""Tensors of this many elements or more get :data:`STEP_PER_RMS`; smaller ones a finer step."""
+
+SIZE_EXPONENT = 0.25
+"""The step of a tensor of N elements shrinks by (N / FULL_SIZE) ** SIZE_EXPONENT."""
+
+_MAX_GRID_LEVELS = 1 << 24
+_MIN_NORMAL = 2.0**-120
+
+
+class Quality(NamedTuple):
+    """What the encoder is told about one tensor.
+
+    Attributes:
+        qp: quantization parameter.
+        method: quantization method; ``"uniform"`` where the values lie on a grid and come back exactly.
+    """
+
+    qp: int
+    method: Method
+
+
+def step_of(qp: int, qp_density: int = 2) -> float:
+    """Quantization step size: doubles every ``2**qp_density`` of `qp` and is linear in between."""
+    units = 1 << qp_density
+    return math.ldexp(units + (qp & (units - 1)), (qp >> qp_density) - qp_density)
+
+
+def qp_for_step(step: float, qp_density: int = 2) -> int:
+    """The largest qp whose step is at most `step` (> 0)."""
+    units = 1 << qp_density
+    mantissa, exponent = math.frexp(step)
+    return ((exponent - 1) << qp_density) + int((2 * mantissa - 1) * units)
+
+
+def choose_quality(
+    array: npt.NDArray[Any], *, method: Method = "dq", qp_density: int = 2, total_elements: int | None = None
+) -> Quality:
+    """A quality at which real models keep their task metric.
+
+    Args:
+        array: finite float tensor of any shape; the first dimension counts as output channels.
+        method: what the caller wants; replaced by ``"uniform"`` for values on a grid.
+        qp_density: ``mps_qp_density`` that the qp is meant for.
+        total_elements: coded elements of the whole model. Steps of small models are finer throughout, because
+            the size rule is relative to `FULL_SIZE`; given this, it is relative to the model instead.
+    """
+    grid = _grid_qp(array, qp_density)
+    if grid is not None:
+        return Quality(grid, "uniform")
+    spread = _spread(array)
+    reference = FULL_SIZE if total_elements is None else min(FULL_SIZE, max(total_elements, 1))
+    size = min(1.0, array.size / reference) ** SIZE_EXPONENT
+    return Quality(qp_for_step(max(STEP_PER_RMS * spread * size, _MIN_NORMAL), qp_density), method)
+
+
+def _spread(array: npt.NDArray[Any]) -> float:
+    """The rms that stands for the tensor: a low quantile over its channels, at most its whole rms."""
+    rows = array.reshape(array.shape[0], -1) if array.ndim > 1 else array.reshape(1, -1)
+    power = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / max(rows.shape[1], 1)
+    power = power[power > 0]
+    if power.size == 0:
+        return 1.0
+    return float(min(math.sqrt(power.mean()), math.sqrt(np.quantile(power, CHANNEL_QUANTILE))))
+
+
+def _grid_qp(array: npt.NDArray[Any], qp_density: int) -> int | None:
+    """qp of the power of two that all values are multiples of, if there are few enough multiples.
+
+    Masks, one-hot tables, index tables and fake-quantized weights are such tensors: coded with that step and
+    the uniform quantizer they are exact.
+    """
+    peak = float(np.abs(array).max(initial=0.0))
+    if peak == 0.0:
+        return 0
+    exponent = math.frexp(peak)[1] - 8
+    scaled = np.ldexp(array.astype(np.float64), -exponent)
+    if not np.array_equal(scaled, np.rint(scaled)):
+        return None
+    while exponent < 126 and not np.any(np.rint(scaled).astype(np.int64) & 1):
+        scaled /= 2
+        exponent += 1
+    return exponent << qp_density

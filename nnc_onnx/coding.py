@@ -1,0 +1,151 @@
+"""Coding one tensor: choose a quality, encode, decode again, measure."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+import nnc_codec
+from nnc_codec.errors import NNRError
+from nnc_codec.formats import PackOptions
+from nnc_codec.params import EncodeParams, Method
+from nnc_codec.quality import choose_quality, step_of
+from nnc_codec.report import ErrorMeasure
+
+from .manifest import payload_digest
+from .plan import PlannedTensor
+from .tensors import to_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CARRIAGE_OVERHEAD = 320
+"""Bytes that a decode node, its names, its value_info and its manifest entry take beside the payload."""
+
+_CHUNK = 1 << 20
+
+
+class Coded(msgspec.Struct, frozen=True, kw_only=True):
+    """A coded tensor.
+
+    Attributes:
+        payload: the NNR bitstream: STR, MPS, one NDU.
+        crc32: of `payload`.
+        sha256: of `payload`, as the manifest has it.
+        payload_type: ``"FLOAT"`` or ``"INT"``.
+        method: quantization method; ``None`` for integers.
+        qp: quantization parameter; ``None`` for integers.
+        step: quantization step size; ``None`` for integers.
+        error: difference between decoded and original values.
+        decode_seconds: time the check took to decode.
+    """
+
+    payload: bytes
+    crc32: int
+    sha256: str
+    payload_type: str
+    error: ErrorMeasure
+    decode_seconds: float
+    method: Method | None = None
+    qp: int | None = None
+    step: float | None = None
+
+
+def code_tensor(
+    planned: PlannedTensor, folder: Path, options: PackOptions, total_elements: int
+) -> Coded | str:
+    """Code one tensor, or say why it has to stay plain.
+
+    Args:
+        planned: a tensor without a reason to stay plain.
+        folder: where its external data lie.
+        options: how to code it.
+        total_elements: values of all tensors that are coded.
+
+    Raises:
+        InvalidModelError, ExternalDataError: its values cannot be read.
+        NNRError: it does not decode to what was coded.
+    """
+    array = to_array(planned.proto, folder)
+    element = planned.element
+    if element is None:
+        return "element type cannot be coded"
+    if element.is_float:
+        outcome = _float_params(array, options, total_elements)
+    else:
+        outcome = _integer_params(array, options)
+    if isinstance(outcome, str):
+        return outcome
+    payload = nnc_codec.encode({planned.name: array}, outcome)
+    if len(payload) + CARRIAGE_OVERHEAD >= planned.nbytes:
+        return "coding would not make it smaller"
+    start = time.perf_counter()
+    decoded = nnc_codec.decode_single(payload, element.dtype, planned.shape)
+    decode_seconds = time.perf_counter() - start
+    error = measure(array, decoded)
+    coded = Coded(
+        payload=payload,
+        crc32=zlib.crc32(payload),
+        sha256=payload_digest(payload),
+        payload_type="FLOAT" if element.is_float else "INT",
+        error=error,
+        decode_seconds=decode_seconds,
+    )
+    if not element.is_float:
+        if error.max_abs != 0:
+            raise NNRError("decoded integers differ from the coded ones", tensor=planned.name)
+        return coded
+    step = step_of(outcome.qp, outcome.qp_density)
+    return msgspec.structs.replace(coded, method=outcome.method, qp=outcome.qp, step=step)
+
+
+def _float_params(array: NDArray[Any], options: PackOptions, total_elements: int) -> EncodeParams | str:
+    with np.errstate(over="ignore"):
+        values = np.asarray(array, np.float32)
+    if not np.isfinite(values).all():
+        if np.isfinite(array).all():
+            return "its values exceed float32"
+        return "it contains NaN or infinity"
+    if options.qp is None:
+        qp, method = choose_quality(
+            values,
+            method=options.method,
+            qp_density=options.qp_density,
+            total_elements=total_elements,
+        )
+    else:
+        qp, method = options.qp, options.method
+    return _params(options, qp, method)
+
+
+def _integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams | str:
+    bounds = np.iinfo(np.int32)
+    if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
+        return "its integers exceed 32 bits"
+    return _params(options, 0, "uniform")
+
+
+def _params(options: PackOptions, qp: int, method: Method) -> EncodeParams:
+    return EncodeParams(qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, topology=False)
+
+
+def measure(original: NDArray[Any], decoded: NDArray[Any]) -> ErrorMeasure:
+    """Difference between two arrays of one shape, computed in float64 piece by piece."""
+    worst = noise = power = 0.0
+    left, right = original.reshape(-1), decoded.reshape(-1)
+    for start in range(0, left.size, _CHUNK):
+        reference = left[start : start + _CHUNK].astype(np.float64)
+        difference = right[start : start + _CHUNK].astype(np.float64) - reference
+        worst = max(worst, float(np.abs(difference).max()))
+        noise += float(difference @ difference)
+        power += float(reference @ reference)
+    if noise == 0:
+        return ErrorMeasure(max_abs=worst, rel_rms=0.0)
+    relative = float(np.sqrt(noise / power)) if power else float("inf")
+    snr = float(10 * np.log10(power / noise)) if power else float("-inf")
+    return ErrorMeasure(max_abs=worst, rel_rms=relative, snr_db=snr)

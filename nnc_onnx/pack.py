@@ -1,0 +1,299 @@
+"""Packing: plan, code, edit the graph, write.
+
+The graph is edited as protobuf. Going through onnx-graphsurgeon would not keep the model intact: its
+export drops ``metadata_props`` and sparse initializers and writes the initializers in another order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import defaultdict
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from nnc_codec.errors import InvalidArgumentError
+from nnc_codec.formats import PackOptions, Progress, ProgressCallback
+from nnc_codec.report import PackReport, TensorReport
+
+from . import carriage
+from .coding import Coded, code_tensor
+from .edit import Insertion, insert_decode_nodes
+from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
+from .model_io import EXTERNAL_THRESHOLD, Model, check_output, load, model_writer
+from .placement import Placement
+from .plan import PlannedTensor, plan_tensors
+from .tensors import is_external, read_bytes, stored_nbytes
+from .usage import Usage
+from .version import producer
+from .walk import all_names
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class PackedTensor(NamedTuple):
+    """A coded tensor and the name of its payload; the first of several identical tensors owns the payload."""
+
+    planned: PlannedTensor
+    coded: Coded
+    payload_name: str
+    owner: PlannedTensor
+
+
+def pack(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: PackOptions | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+) -> PackReport:
+    """Code the weights of an ONNX model.
+
+    Args:
+        source: ONNX file.
+        output: ONNX file to write; with external data also ``<output>.data``.
+        options: what to code and how.
+        progress: called after every tensor.
+
+    Returns:
+        What was done to every tensor. The bytes written depend on `source` and `options` only, never on the
+        number of worker threads.
+
+    Raises:
+        FileAccessError, OutputExistsError, InvalidModelError, TruncatedModelError, ExternalDataError:
+            bad files.
+        InvalidArgumentError: the model is packed already, or an option makes no sense for it.
+    """
+    start = time.perf_counter()
+    options = options or PackOptions()
+    source, output = Path(source), Path(output)
+    model = load(source)
+    check_output(output, source=source, external=options.external_data, force=options.force)
+    if carriage.check_format(model.proto) is not None:
+        raise InvalidArgumentError(f"{source} is packed already", hint="unpack it first")
+    usage = Usage(model.proto.graph)
+    planned = plan_tensors(model.proto, usage, options)
+    original_bytes = model.nbytes
+    source_digest = files_digest(model.files)
+
+    coding_start = time.perf_counter()
+    packed, reasons = _code_all(planned, model.folder, options, progress)
+    packed = _name_payloads(packed, all_names(model.proto.graph))
+    encode_seconds = time.perf_counter() - coding_start
+
+    entries = tuple(_entry(item) for item in packed)
+    manifest = Manifest(
+        format=carriage.FORMAT,
+        producer=producer(),
+        source_sha256=source_digest,
+        parameters=Parameters.of(options),
+        tensors=entries,
+    )
+    _write(model, usage, planned, packed, manifest, output, options)
+    return PackReport(
+        format="onnx",
+        source=str(source),
+        output=str(output),
+        seconds=time.perf_counter() - start,
+        original_bytes=original_bytes,
+        packed_bytes=load(output).nbytes,
+        tensors=_reports(planned, packed, reasons),
+        encode_seconds=encode_seconds,
+        decode_seconds=sum(item.coded.decode_seconds for item in packed if item.owner is item.planned),
+    )
+
+
+def _code_all(
+    planned: list[PlannedTensor],
+    folder: Path,
+    options: PackOptions,
+    progress: ProgressCallback | None,
+) -> tuple[list[PackedTensor], dict[int, str]]:
+    """Code what is to be coded.
+
+    Returns:
+        The coded tensors in the model's order, and by index why the others of the wanted ones stay plain.
+    """
+    wanted = [index for index, tensor in enumerate(planned) if tensor.reason is None]
+    owners = _owners(planned, wanted, folder)
+    unique = [index for index in wanted if owners[index] == index]
+    # The largest first keeps all workers busy until the end.
+    unique.sort(key=lambda index: (-planned[index].nbytes, index))
+    elements = sum(planned[index].elements for index in unique)
+    total = sum(planned[index].nbytes for index in unique)
+    results: dict[int, Coded | str] = {}
+    done = 0
+    with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
+        futures = {
+            executor.submit(code_tensor, planned[index], folder, options, elements): index for index in unique
+        }
+        pending = set(futures)
+        try:
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    index = futures[future]
+                    results[index] = future.result()
+                    done += planned[index].nbytes
+                    if progress is not None:
+                        progress(Progress(what=planned[index].name, done=done, total=total))
+        finally:
+            for future in pending:
+                future.cancel()
+    packed, reasons = [], {}
+    for index in wanted:
+        result = results[owners[index]]
+        if isinstance(result, str):
+            reasons[index] = result
+        else:
+            packed.append(PackedTensor(planned[index], result, "", planned[owners[index]]))
+    return packed, reasons
+
+
+def _owners(planned: list[PlannedTensor], wanted: list[int], folder: Path) -> dict[int, int]:
+    """For every tensor the first one with the same type, shape and values."""
+    alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index in wanted:
+        tensor = planned[index]
+        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes].append(index)
+    owners = {}
+    for group in alike.values():
+        first: dict[bytes, int] = {}
+        for index in group:
+            key = b"" if len(group) == 1 else _fingerprint(planned[index].proto, folder)
+            owners[index] = first.setdefault(key, index)
+    return owners
+
+
+def _fingerprint(tensor: onnx.TensorProto, folder: Path) -> bytes:
+    if is_external(tensor) or tensor.HasField("raw_data"):
+        return hashlib.sha256(read_bytes(tensor, folder).data).digest()
+    bare = type(tensor)()
+    bare.CopyFrom(tensor)
+    bare.ClearField("name")
+    bare.ClearField("doc_string")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+
+
+def _name_payloads(packed: list[PackedTensor], taken: set[str]) -> list[PackedTensor]:
+    """Give every payload a name that nothing in the model has."""
+    names: dict[int, str] = {}
+    for item in packed:
+        if id(item.owner) in names:
+            continue
+        stem = name = item.owner.name + carriage.PAYLOAD_SUFFIX
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{stem}{count}"
+        taken.add(name)
+        names[id(item.owner)] = name
+    return [item._replace(payload_name=names[id(item.owner)]) for item in packed]
+
+
+def _entry(item: PackedTensor) -> TensorEntry:
+    planned = item.planned
+    usual = planned.name + carriage.PAYLOAD_SUFFIX
+    return TensorEntry(
+        name=planned.name,
+        shape=planned.shape,
+        sha256=item.coded.sha256,
+        dtype=planned.element.dtype_name if planned.element else "",
+        payload=None if item.payload_name == usual else item.payload_name,
+        origin=planned.origin,
+        graph=planned.path,
+        position=planned.position,
+        error=None if item.coded.error.max_abs == 0 else rounded(item.coded.error),
+    )
+
+
+def _write(
+    model: Model,
+    usage: Usage,
+    planned: list[PlannedTensor],
+    packed: list[PackedTensor],
+    manifest: Manifest,
+    output: Path,
+    options: PackOptions,
+) -> None:
+    gone = {item.planned.value for item in packed}
+    plain = [tensor.proto for tensor in planned if tensor.value not in gone]
+    external = options.external_data
+    if external is None:
+        payloads = {item.payload_name: len(item.coded.payload) for item in packed}
+        external = sum(payloads.values()) + sum(map(stored_nbytes, plain)) > EXTERNAL_THRESHOLD
+    insertions = _insertions(usage, packed)
+    with model_writer(output, external=external, force=options.force) as writer:
+        for tensor in plain:
+            if is_external(tensor):
+                writer.put(tensor, read_bytes(tensor, model.folder).data)
+        insert_decode_nodes(model.proto, usage, insertions, writer.put)
+        _mark(model.proto, manifest)
+        writer.finish(model.proto)
+
+
+def _insertions(usage: Usage, packed: list[PackedTensor]) -> list[Insertion]:
+    placement = Placement(usage, (item.planned.value for item in packed))
+    insertions = []
+    for item in packed:
+        path = placement.graph_for(item.planned.value)
+        decode = carriage.DecodeNode(
+            output=item.planned.name,
+            payload=item.payload_name,
+            after=placement.after(item.planned.value, path),
+            shape=item.planned.shape,
+            crc32=item.coded.crc32,
+            element=carriage.BY_ONNX_TYPE[item.planned.proto.data_type],
+        )
+        insertions.append(Insertion(item.planned, path, decode, item.coded.payload))
+    return insertions
+
+
+def _mark(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Write the operator set and the metadata that make a model a packed one."""
+    if not any(entry.domain == carriage.DOMAIN for entry in model.opset_import):
+        model.opset_import.add(domain=carriage.DOMAIN, version=carriage.OPSET)
+    for key, value in (
+        (carriage.FORMAT_KEY, carriage.FORMAT),
+        (carriage.CODEC_KEY, carriage.CODEC),
+        (carriage.MANIFEST_KEY, manifest.to_json()),
+    ):
+        model.metadata_props.add(key=key, value=value)
+
+
+def _reports(
+    planned: list[PlannedTensor], packed: list[PackedTensor], reasons: dict[int, str]
+) -> tuple[TensorReport, ...]:
+    by_value = {item.planned.value: item for item in packed}
+    reports = []
+    for index, tensor in enumerate(planned):
+        item = by_value.get(tensor.value)
+        report = TensorReport(
+            name=tensor.name,
+            shape=tensor.shape,
+            dtype=tensor.dtype_name,
+            treatment="plain",
+            original_bytes=tensor.nbytes,
+            stored_bytes=tensor.nbytes,
+            reason=tensor.reason or reasons.get(index),
+        )
+        if item is not None:
+            coded = item.coded
+            report = msgspec.structs.replace(
+                report,
+                treatment="coded",
+                stored_bytes=len(coded.payload),
+                payload_type=coded.payload_type,
+                method=coded.method,
+                qp=coded.qp,
+                step=coded.step,
+                error=coded.error,
+                same_as=None if item.owner is tensor else item.owner.name,
+            )
+        reports.append(report)
+    return tuple(reports)

@@ -1,0 +1,222 @@
+"""Unpacking: the plain model with decoded values, its initializers in their old order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc_codec.errors import InvalidArgumentError
+from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions
+from nnc_codec.report import UnpackReport
+
+from . import carriage
+from .manifest import TensorEntry
+from .model_io import EXTERNAL_THRESHOLD, Model, ModelWriter, all_tensors, check_output, load, model_writer
+from .payloads import PackedTensor, check_digest, decode_payload, manifest_of, packed_tensors, read_payload
+from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
+from .usage import Usage, Value
+from .walk import GraphPath
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+_FIRST_IR_WITH_OPTIONAL_INPUTS = 4
+
+
+def unpack(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: UnpackOptions | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+) -> UnpackReport:
+    """Write the plain ONNX model that a packed one stands for.
+
+    Args:
+        source: packed ONNX file.
+        output: ONNX file to write; with external data also ``<output>.data``.
+        options: where the weights go, threads, limits.
+        progress: called after every tensor.
+
+    Raises:
+        FileAccessError, OutputExistsError, InvalidModelError, TruncatedModelError, ExternalDataError:
+            bad files.
+        InvalidArgumentError: the model is not packed.
+        CarriageError, UnsupportedCarriageError, NNRError: a tensor cannot be decoded; nothing is written.
+    """
+    start = time.perf_counter()
+    options = options or UnpackOptions()
+    source, output = Path(source), Path(output)
+    model = load(source)
+    check_output(output, source=source, external=options.external_data, force=options.force)
+    if carriage.check_format(model.proto) is None:
+        raise InvalidArgumentError(f"{source} is not packed", hint="there is nothing to unpack")
+    packed_bytes = model.nbytes
+    usage = Usage(model.proto.graph)
+    tensors = list(packed_tensors(usage))
+    external = options.external_data
+    if external is None:
+        others = sum(stored_nbytes(tensor) for tensor in all_tensors(model.proto))
+        external = sum(tensor.decode.nbytes for tensor in tensors) + others > EXTERNAL_THRESHOLD
+    with model_writer(output, external=external, force=options.force) as writer:
+        _restore(model, usage, tensors, writer, options, progress)
+        writer.finish(model.proto)
+    return UnpackReport(
+        format="onnx",
+        source=str(source),
+        output=str(output),
+        seconds=time.perf_counter() - start,
+        packed_bytes=packed_bytes,
+        unpacked_bytes=load(output).nbytes,
+        tensors=len(tensors),
+    )
+
+
+def _restore(
+    model: Model,
+    usage: Usage,
+    tensors: list[PackedTensor],
+    writer: ModelWriter,
+    options: UnpackOptions,
+    progress: ProgressCallback | None,
+) -> None:
+    manifest = manifest_of(model.proto)
+    entries = {entry.name: entry for entry in manifest.tensors} if manifest is not None else {}
+    payloads = {Value(tensor.home, tensor.payload.name) for tensor in tensors}
+    for path, graph in usage.graphs.items():
+        for plain in graph.initializer:
+            if is_external(plain) and Value(path, plain.name) not in payloads:
+                writer.put(plain, read_bytes(plain, model.folder).data)
+
+    # Decoded values replace decode nodes one by one, so that only a few of them are in memory at a time.
+    restored: defaultdict[GraphPath, list[tuple[PackedTensor, onnx.TensorProto]]] = defaultdict(list)
+    total = sum(tensor.decode.nbytes for tensor in tensors)
+    done = 0
+    for tensor, values in _decoded(tensors, entries, model, options):
+        decode = tensor.decode
+        proto = raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None)
+        proto.doc_string = tensor.payload.doc_string
+        writer.put(proto, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        restored[tensor.path].append((tensor, proto))
+        done += decode.nbytes
+        if progress is not None:
+            progress(Progress(what=decode.output, done=done, total=total))
+
+    names: defaultdict[GraphPath, set[str]] = defaultdict(set)
+    for payload in payloads:
+        names[payload.path].add(payload.name)
+    for path in sorted(usage.graphs, key=len, reverse=True):
+        # A Constant node cannot have external data in onnxruntime.
+        constants = {} if writer.is_external else entries
+        if path in restored or path in names:
+            _rebuild(usage.graphs[path], path, restored[path], names[path], entries, constants)
+            if not path and model.proto.ir_version < _FIRST_IR_WITH_OPTIONAL_INPUTS:
+                _restore_inputs(usage.graphs[path], restored[path], names[path])
+    _unmark(model.proto)
+
+
+def _decoded(
+    tensors: list[PackedTensor],
+    entries: dict[str, TensorEntry],
+    model: Model,
+    options: UnpackOptions,
+) -> Iterator[tuple[PackedTensor, NDArray[np.generic]]]:
+    """All tensors in order, decoded by several threads that run only a few tensors ahead."""
+
+    def decode(tensor: PackedTensor) -> NDArray[np.generic]:
+        payload = read_payload(tensor, model)
+        entry = entries.get(tensor.decode.output)
+        if entry is not None:
+            check_digest(tensor, payload, entry.sha256)
+        return decode_payload(tensor, payload, options.limits)
+
+    workers = options.jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as executor:
+        waiting = iter(tensors)
+        running = [(tensor, executor.submit(decode, tensor)) for tensor in islice(waiting, workers)]
+        try:
+            while running:
+                tensor, future = running.pop(0)
+                yield tensor, future.result()
+                running.extend((later, executor.submit(decode, later)) for later in islice(waiting, 1))
+        finally:
+            for _, future in running:
+                future.cancel()
+
+
+def _rebuild(
+    graph: onnx.GraphProto,
+    path: GraphPath,
+    restored: list[tuple[PackedTensor, onnx.TensorProto]],
+    payload_names: set[str],
+    entries: dict[str, TensorEntry],
+    constants: dict[str, TensorEntry],
+) -> None:
+    """Take decode nodes and payloads out of one graph and put the plain tensors in."""
+    protos = {tensor.decode.output: proto for tensor, proto in restored}
+    nodes = []
+    initializers: list[tuple[int | None, onnx.TensorProto]] = []
+    for node in graph.node:
+        if not carriage.is_decode_node(node):
+            nodes.append(node)
+            continue
+        name = node.output[0]
+        entry = constants.get(name)
+        if entry is not None and entry.origin == "constant":
+            nodes.append(_constant_node(node.name, protos[name]))
+        else:
+            known = entries.get(name)
+            place = known.position if known is not None and known.origin == "initializer" else None
+            initializers.append((place if known is None or known.graph == path else None, protos[name]))
+    kept = [tensor for tensor in graph.initializer if tensor.name not in payload_names]
+    for position, tensor in sorted(initializers, key=lambda item: len(kept) if item[0] is None else item[0]):
+        kept.insert(len(kept) if position is None else min(position, len(kept)), tensor)
+    information = [value for value in graph.value_info if value.name not in protos]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    graph.value_info.extend(information)
+
+
+def _constant_node(name: str, tensor: onnx.TensorProto) -> onnx.NodeProto:
+    from onnx import helper
+
+    return helper.make_node("Constant", [], [tensor.name], name=name or None, value=tensor)
+
+
+def _restore_inputs(
+    graph: onnx.GraphProto,
+    restored: list[tuple[PackedTensor, onnx.TensorProto]],
+    payload_names: set[str],
+) -> None:
+    """Before IR version 4 exactly the initializers are graph inputs too."""
+    from onnx import helper
+
+    initializers = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in payload_names]
+    inputs.extend(
+        helper.make_tensor_value_info(proto.name, proto.data_type, list(proto.dims))
+        for _, proto in restored
+        if proto.name in initializers
+    )
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _unmark(model: onnx.ModelProto) -> None:
+    """Remove what made the model a packed one."""
+    ours = (carriage.FORMAT_KEY, carriage.CODEC_KEY, carriage.MANIFEST_KEY)
+    metadata = [entry for entry in model.metadata_props if entry.key not in ours]
+    opsets = [entry for entry in model.opset_import if entry.domain != carriage.DOMAIN]
+    del model.metadata_props[:], model.opset_import[:]
+    model.metadata_props.extend(metadata)
+    model.opset_import.extend(opsets)
