@@ -1,1 +1,36 @@
-"""To be filled."""
+"""ISO/IEC 15938-17, compression of neural networks: tensors to NNR bitstreams and back."""
+
+from __future__ import annotations
+
+from .bitstream import Bitstream, CodedTensor, merge
+from .decoder import decode, decode_single, open
+from .encoder import encode
+from .errors import (
+    CorruptError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NNRError,
+    TruncatedError,
+    UnsupportedError,
+)
+from .limits import Limits
+from .params import EncodeParams, TensorParams
+
+__all__ = [
+    "Bitstream",
+    "CodedTensor",
+    "CorruptError",
+    "EncodeParams",
+    "InvalidArgumentError",
+    "LimitExceededError",
+    "Limits",
+    "NNRError",
+    "TensorParams",
+    "TruncatedError",
+    "UnsupportedError",
+    "decode",
+    "decode_single",
+    "encode",
+    "merge",
+    "open",
+]

@@ -1,0 +1,80 @@
+"""Bitstream to tensors in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _native
+from ._status import check
+from .bitstream import Bitstream, Buffer, Source, as_bytes
+from .elements import empty, flat_bytes, native_type
+from .limits import Limits
+from .parallel import pool_of
+
+
+def open(data: Source, *, limits: Limits | None = None, strict: bool = True) -> Bitstream:
+    """Parse the units of a bitstream; nothing is decoded.
+
+    Args:
+        data: the bytes, any buffer, or the path of a file.
+        limits: bounds for untrusted data.
+        strict: refuse syntax whose text in the standard is not confirmed.
+
+    Raises:
+        CorruptError, TruncatedError, UnsupportedError, LimitExceededError: with unit and bit offset.
+    """
+    return Bitstream(as_bytes(data), limits=limits, strict=strict)
+
+
+def decode(
+    data: Source, *, limits: Limits | None = None, executor: Executor | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Decode all tensors of a bitstream.
+
+    Args:
+        data: the bytes, any buffer, or the path of a file.
+        limits: bounds for untrusted data, checked before anything is allocated.
+        executor: threads that decode units; ``None`` uses one per processor.
+
+    Returns:
+        name -> array, in payload order. FLOAT and BLOCK units give float32, INT units int32, unless
+        ``nnr_decompressed_data_format`` states another type of the same kind.
+
+    Raises:
+        CorruptError, TruncatedError, UnsupportedError, LimitExceededError: with unit, tensor and bit offset.
+    """
+    groups = open(data, limits=limits).data_units()
+    order = sorted(range(len(groups)), key=lambda i: -groups[i][0].coded_nbytes)
+    decoded: list[dict[str, npt.NDArray[Any]]] = [{} for _ in groups]
+    with pool_of(executor, len(groups)) as pool:
+        jobs = pool.map(lambda i: groups[i][0].decode_unit(), order)
+        for index, tensors in zip(order, jobs, strict=True):
+            decoded[index] = tensors
+    return {name: values for unit in decoded for name, values in unit.items()}
+
+
+def decode_single(
+    payload: Buffer, dtype: npt.DTypeLike, shape: Sequence[int], *, limits: Limits | None = None
+) -> npt.NDArray[Any]:
+    """Decode a bitstream of one data unit in one native call, as the run-time library does.
+
+    Args:
+        payload: STR, MPS, [TPL], NDU.
+        dtype: element type of the result: a float type for quantized data, an integer type for INT units.
+        shape: shape of the result; its volume must be that of the coded tensor.
+
+    Raises:
+        CorruptError, TruncatedError, UnsupportedError, LimitExceededError: with bit offset.
+    """
+    bounds = limits or Limits()
+    out = empty(shape, np.dtype(dtype))
+    data = np.frombuffer(as_bytes(payload), np.uint8)
+    check(
+        _native.decode_single(data, flat_bytes(out), native_type(out.dtype), bounds.max_elements, min(bounds.max_dims, 16))
+    )
+    return out

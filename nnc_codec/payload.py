@@ -1,0 +1,300 @@
+"""The arithmetic-coded payload of a data unit: from integers to bytes and back, one codeword for all its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _native
+from ._status import check
+from .blocks import Member
+from .elements import dtype_of, empty, flat_bytes, native_type
+from .errors import CorruptError, InvalidArgumentError, LimitExceededError, NNRError, UnsupportedError
+from .limits import Limits
+from .syntax.context import Context
+from .syntax.data_unit import Codebook, CompressedDataUnitHeader
+from .syntax.enums import PayloadType
+
+Integers = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One tensor out of a payload.
+
+    Attributes:
+        values: dequantized floats, or the integers of an INT unit.
+        qp: quantization parameter, ``None`` for integers and raw floats.
+        integers: coded integers (multiples of the step with ``dq_flag``), flat; only if asked for.
+    """
+
+    values: npt.NDArray[Any]
+    qp: int | None = None
+    integers: Integers | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier updates left behind for the contexts of a tensor.
+
+    Attributes:
+        integers: the integers of the previous node, flat (temporal context).
+        history: 1 where any earlier node was not zero, flat (history-dependent significance).
+    """
+
+    integers: Integers | None = None
+    history: Flags | None = None
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A data unit's payload with all that is needed to decode it."""
+
+    data: npt.NDArray[np.uint8]
+    header: CompressedDataUnitHeader
+    context: Context
+    members: tuple[Member, ...]
+    unit: int
+    bit_offset: int
+
+    @property
+    def payload_type(self) -> PayloadType:
+        """``nnr_compressed_data_unit_payload_type``."""
+        return PayloadType(self.header.nnr_compressed_data_unit_payload_type)
+
+    def codebook_of(self, member: Member) -> Codebook | None:
+        """The codebook belongs to the weight, or to G and H each."""
+        if not self.header.codebook_present_flag:
+            return None
+        if member.role in ("weight", "weight_g"):
+            return self.header.codebook
+        return self.header.codebook_dc if member.role == "weight_h" else None
+
+    def natural_dtype(self) -> np.dtype[Any]:
+        """Element type of the decoded tensors if the caller does not choose one."""
+        return dtype_of(
+            self.header.nnr_decompressed_data_format, integers=self.payload_type == PayloadType.NNR_PT_INT
+        )
+
+    def check_limits(self, limits: Limits) -> None:
+        """Refuse a payload that claims to hold far more than its bytes can honestly carry."""
+        elements = sum(m.rows * m.columns for m in self.members)
+        if elements > max(1, self.data.size) * limits.max_expansion:
+            raise LimitExceededError(
+                f"{elements} elements in {self.data.size} bytes is beyond Limits.max_expansion",
+                unit=self.unit, tensor=self.members[0].name, bit_offset=self.bit_offset,
+            )  # fmt: skip
+
+    def first_qp(self) -> int | None:
+        """Quantization parameter of the first tensor, from the first bits of the payload."""
+        if self.payload_type not in (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK):
+            return None
+        return self._read_qp(_native.PayloadDecoder(self.data))
+
+    def decode(
+        self,
+        *,
+        dtype: np.dtype[Any] | None = None,
+        out: Mapping[str, npt.NDArray[Any]] | None = None,
+        past: Mapping[str, Past] | None = None,
+        keep_integers: bool = False,
+    ) -> dict[str, Decoded]:
+        """Decode all tensors of the unit.
+
+        Args:
+            dtype: element type of the results; floats for FLOAT and BLOCK, integers for INT.
+            out: C-contiguous arrays to decode into, by name; their type rules over ``dtype``.
+            past: state of earlier updates, by name.
+            keep_integers: also return the coded integers.
+
+        Raises:
+            CorruptError, TruncatedError, UnsupportedError: with unit, tensor and bit offset.
+        """
+        if self.payload_type == PayloadType.NNR_PT_RAW_FLOAT:
+            return self._raw(dtype, out or {})
+        if self.header.codebook_present_flag and self.header.dq_flag:
+            raise UnsupportedError("dq_flag together with a codebook", unit=self.unit, bit_offset=self.bit_offset)
+        try:
+            return self._coded(dtype, out or {}, past or {}, keep_integers, esc_indices=31)
+        except CorruptError:
+            if self.context.general_profile_idc == 1:
+                raise
+            # Payloads of NNCodec 0.x signal one more ESC index; a codeword that ends well is the right reading.
+            return self._coded(dtype, out or {}, past or {}, keep_integers, esc_indices=32)
+
+    def _coded(
+        self,
+        dtype: np.dtype[Any] | None,
+        out: Mapping[str, npt.NDArray[Any]],
+        past: Mapping[str, Past],
+        keep_integers: bool,
+        esc_indices: int,
+    ) -> dict[str, Decoded]:
+        decoder = _native.PayloadDecoder(self.data)
+        is_int = self.payload_type == PayloadType.NNR_PT_INT
+        result: dict[str, Decoded] = {}
+        for member in self.members:
+            place = {"unit": self.unit, "tensor": member.name, "bit_offset": self.bit_offset}
+            qp = None if is_int else self._read_qp(decoder)
+            step = 1.0 if qp is None else step_size(qp, self.context)
+            codebook = self.codebook_of(member)
+            entries = None if codebook is None else np.array(codebook.entries, np.int32)
+            known = past.get(member.name, Past())
+            if self.header.temporal_context_modeling_flag and known.integers is None:
+                raise UnsupportedError("temporal_context_modeling_flag needs the previous update", **place)  # type: ignore[arg-type]
+            values = out.get(member.name)
+            if values is None:
+                values = empty(member.shape, dtype or self.natural_dtype())
+            coding = self._coding(member, codebook, esc_indices)
+            reference = known.integers if self.header.temporal_context_modeling_flag else None
+            if keep_integers:
+                raw = np.empty(member.rows * member.columns, np.int32)
+                status = decoder.read_tensor(
+                    coding, flat_bytes(raw), native_type(raw.dtype), True, 1.0, None, reference, known.history
+                )
+                check(status, **place)  # type: ignore[arg-type]
+                values[...] = _reconstruct(raw, step, entries, coding_zero(codebook), is_int).reshape(member.shape)
+                result[member.name] = Decoded(values, qp, raw)
+                continue
+            status = decoder.read_tensor(
+                coding, flat_bytes(values), native_type(values.dtype), is_int, step, entries, reference, known.history
+            )
+            check(status, **place)  # type: ignore[arg-type]
+            result[member.name] = Decoded(values, qp)
+        check(decoder.finish(), unit=self.unit, tensor=self.members[-1].name, bit_offset=self.bit_offset)
+        return result
+
+    def _coding(self, member: Member, codebook: Codebook | None, esc_indices: int) -> _native.TensorCoding:
+        header = self.header
+        return _native.TensorCoding(
+            rows=member.rows,
+            cols=member.columns,
+            edition2=self.context.general_profile_idc == 1,
+            dq=bool(header.dq_flag) and self.payload_type != PayloadType.NNR_PT_INT,
+            unary_length=header.cabac_unary_length_minus1 + 1,
+            scan_order=header.scan_order,
+            parent_present=bool(header.parent_node_id_present_flag),
+            codebook_size=0 if codebook is None else codebook.codebook_size,
+            codebook_zero=coding_zero(codebook),
+            esc_indices=esc_indices,
+        )
+
+    def _read_qp(self, decoder: _native.PayloadDecoder) -> int:
+        density, base = self.context.qp_density, self.context.quantization_parameter
+        if density is None or base is None:
+            raise CorruptError("no QP density in the parameter sets", unit=self.unit, bit_offset=self.bit_offset)
+        return base + decoder.read_qp(6 + density)
+
+    def _raw(self, dtype: np.dtype[Any] | None, out: Mapping[str, npt.NDArray[Any]]) -> dict[str, Decoded]:
+        member = self.members[0]
+        count = member.rows * member.columns if member.shape else 1
+        if self.data.size != 4 * count:
+            kind = "trailing bytes" if self.data.size > 4 * count else "too few bytes"
+            raise CorruptError(
+                f"raw_float32_parameter: {kind}", unit=self.unit, tensor=member.name, bit_offset=self.bit_offset
+            )
+        values = out.get(member.name)
+        if values is None:
+            values = empty(member.shape, dtype or self.natural_dtype())
+        values[...] = np.frombuffer(self.data.tobytes(), "<f4").reshape(member.shape)
+        return {member.name: Decoded(values)}
+
+
+def coding_zero(codebook: Codebook | None) -> int:
+    """Index of the codebook entry coded as 0."""
+    return 0 if codebook is None else codebook.zero_index
+
+
+def step_size(qp: int, context: Context) -> float:
+    """Step size of a QP as float32.
+
+    Raises:
+        CorruptError: it is not a positive finite number.
+    """
+    step = _native.step_size(qp, context.qp_density)
+    if not 0.0 < step < float("inf"):
+        raise CorruptError(f"QP {qp} has no usable step size")
+    return float(step)
+
+
+def _reconstruct(integers: Integers, step: float, entries: Integers | None, zero: int, is_int: bool) -> npt.NDArray[Any]:
+    if is_int:
+        return integers
+    if entries is None:
+        return np.float32(step) * integers.astype(np.float32)
+    index = integers.astype(np.int64) + zero
+    if index.size and (index.min() < 0 or index.max() >= entries.size):
+        raise CorruptError("codebook index out of range")
+    return (entries[index].astype(np.float64) * step).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One tensor to be coded: integers in raster order and how they came about."""
+
+    name: str
+    rows: int
+    columns: int
+    integers: Integers
+    qp_delta: int | None = None
+    codebook: Codebook | None = None
+    past: Past = Past()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Coding tools of one data unit."""
+
+    dq: bool = False
+    unary_length: int = 11
+    scan_order: int = 0
+    row_skipping: bool = False
+    param_opt: bool = True
+    parent_present: bool = False
+    temporal: bool = False
+    hist_on: bool = False
+    qp_bits: int = 8
+
+
+def encode_payload(sources: Sequence[Source], tools: Tools) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """Code tensors into one codeword.
+
+    Returns:
+        The payload and its entry points as (distance in bits, window, state).
+
+    Raises:
+        InvalidArgumentError: a QP does not fit its field.
+    """
+    encoder = _native.PayloadEncoder()
+    low = -(1 << (tools.qp_bits - 1))
+    for source in sources:
+        if source.qp_delta is not None:
+            if not low <= source.qp_delta < -low:
+                raise InvalidArgumentError(f"qp {source.qp_delta} is outside {low}..{-low - 1}", tensor=source.name)
+            encoder.write_qp(source.qp_delta, tools.qp_bits)
+        codebook = source.codebook
+        coding = _native.TensorCoding(
+            rows=source.rows,
+            cols=source.columns,
+            dq=tools.dq and codebook is None,
+            unary_length=tools.unary_length,
+            scan_order=tools.scan_order,
+            parent_present=tools.parent_present,
+            codebook_size=0 if codebook is None else codebook.codebook_size,
+            codebook_zero=coding_zero(codebook),
+        )
+        status = encoder.write_tensor(
+            coding, source.integers, tools.row_skipping, tools.param_opt, tools.hist_on,
+            source.past.integers if tools.temporal else None, source.past.history,
+        )  # fmt: skip
+        check(status, tensor=source.name)
+    data = encoder.finish()
+    return data, encoder.entry_points()
+
+
+__all__ = ["Decoded", "Integers", "NNRError", "Past", "Payload", "Source", "Tools", "encode_payload", "step_size"]
