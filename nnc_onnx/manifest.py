@@ -29,9 +29,7 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         dtype: its original element type.
         payload: name of the payload initializer if it is not ``<name>.nnr``.
         origin: what it was before: an initializer, or the value of a Constant node.
-        graph: path of the subgraph it came from: ``"<node index>.<attribute>"`` per level of the source
-            model.
-        position: index among the initializers there.
+        position: index among the initializers, or of the Constant node, in the graph it came from.
         error: difference between decoded and original values; absent if they are equal.
     """
 
@@ -42,7 +40,6 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     dtype: str = "float32"
     payload: str | None = None
     origin: Literal["initializer", "constant"] = "initializer"
-    graph: tuple[str, ...] = ()
     error: ErrorMeasure | None = None
 
     @property

@@ -206,7 +206,6 @@ def _entry(item: PackedTensor) -> TensorEntry:
         dtype=planned.element.dtype_name if planned.element else "",
         payload=None if item.payload_name == usual else item.payload_name,
         origin=planned.origin,
-        graph=planned.path,
         position=planned.position,
         error=None if item.coded.error.max_abs == 0 else rounded(item.coded.error),
     )

@@ -12,7 +12,7 @@ from nnc_codec.limits import Limits
 
 from . import carriage
 from .errors import CarriageError
-from .manifest import Manifest, parse_manifest, payload_digest
+from .manifest import Manifest, TensorEntry, parse_manifest, payload_digest
 from .model_io import Model
 from .tensors import read_bytes
 from .usage import Usage
@@ -80,14 +80,15 @@ def read_payload(tensor: PackedTensor, model: Model) -> memoryview:
         raise CarriageError(
             f"payload holds {raw.nbytes} bytes, not {tensor.payload.dims[0]}", tensor=tensor.decode.output
         )
-    found = zlib.crc32(raw)
+    payload = raw.data
+    found = zlib.crc32(payload)
     if found != tensor.decode.crc32:
         raise CarriageError(
             f"CRC-32 of the payload is {found:08x}, expected {tensor.decode.crc32:08x}",
             tensor=tensor.decode.output,
             hint="the file is damaged; get it again",
         )
-    return memoryview(raw)
+    return payload
 
 
 def decode_payload(tensor: PackedTensor, payload: memoryview, limits: Limits) -> NDArray[np.generic]:
@@ -115,6 +116,16 @@ def manifest_of(model: onnx.ModelProto) -> Manifest | None:
     """
     text = carriage.metadata(model).get(carriage.MANIFEST_KEY)
     return parse_manifest(text) if text is not None else None
+
+
+Entries = dict[tuple[str, str], TensorEntry]
+"""Manifest entries by name of the tensor and of its payload: branches of an If may use the same names."""
+
+
+def entries_of(manifest: Manifest | None) -> Entries:
+    """The manifest's entries; empty without a manifest."""
+    tensors = manifest.tensors if manifest is not None else ()
+    return {(entry.name, entry.payload_name): entry for entry in tensors}
 
 
 def check_digest(tensor: PackedTensor, payload: memoryview, expected: str) -> None:

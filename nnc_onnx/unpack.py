@@ -18,9 +18,17 @@ from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions
 from nnc_codec.report import UnpackReport
 
 from . import carriage
-from .manifest import TensorEntry
 from .model_io import EXTERNAL_THRESHOLD, Model, ModelWriter, all_tensors, check_output, load, model_writer
-from .payloads import PackedTensor, check_digest, decode_payload, manifest_of, packed_tensors, read_payload
+from .payloads import (
+    Entries,
+    PackedTensor,
+    check_digest,
+    decode_payload,
+    entries_of,
+    manifest_of,
+    packed_tensors,
+    read_payload,
+)
 from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
 from .usage import Usage, Value
 from .walk import GraphPath
@@ -89,8 +97,7 @@ def _restore(
     options: UnpackOptions,
     progress: ProgressCallback | None,
 ) -> None:
-    manifest = manifest_of(model.proto)
-    entries = {entry.name: entry for entry in manifest.tensors} if manifest is not None else {}
+    entries = entries_of(manifest_of(model.proto))
     payloads = {Value(tensor.home, tensor.payload.name) for tensor in tensors}
     for path, graph in usage.graphs.items():
         for plain in graph.initializer:
@@ -115,10 +122,9 @@ def _restore(
     for payload in payloads:
         names[payload.path].add(payload.name)
     for path in sorted(usage.graphs, key=len, reverse=True):
-        # A Constant node cannot have external data in onnxruntime.
-        constants = {} if writer.is_external else entries
         if path in restored or path in names:
-            _rebuild(usage.graphs[path], path, restored[path], names[path], entries, constants)
+            # A Constant node cannot have external data in onnxruntime.
+            _rebuild(usage.graphs[path], restored[path], names[path], entries, not writer.is_external)
             if not path and model.proto.ir_version < _FIRST_IR_WITH_OPTIONAL_INPUTS:
                 _restore_inputs(usage.graphs[path], restored[path], names[path])
     _unmark(model.proto)
@@ -126,7 +132,7 @@ def _restore(
 
 def _decoded(
     tensors: list[PackedTensor],
-    entries: dict[str, TensorEntry],
+    entries: Entries,
     model: Model,
     options: UnpackOptions,
 ) -> Iterator[tuple[PackedTensor, NDArray[np.generic]]]:
@@ -134,7 +140,7 @@ def _decoded(
 
     def decode(tensor: PackedTensor) -> NDArray[np.generic]:
         payload = read_payload(tensor, model)
-        entry = entries.get(tensor.decode.output)
+        entry = entries.get((tensor.decode.output, tensor.decode.payload))
         if entry is not None:
             check_digest(tensor, payload, entry.sha256)
         return decode_payload(tensor, payload, options.limits)
@@ -155,31 +161,34 @@ def _decoded(
 
 def _rebuild(
     graph: onnx.GraphProto,
-    path: GraphPath,
     restored: list[tuple[PackedTensor, onnx.TensorProto]],
     payload_names: set[str],
-    entries: dict[str, TensorEntry],
-    constants: dict[str, TensorEntry],
+    entries: Entries,
+    with_constants: bool,
 ) -> None:
     """Take decode nodes and payloads out of one graph and put the plain tensors in."""
-    protos = {tensor.decode.output: proto for tensor, proto in restored}
+    protos = {tensor.decode.output: (tensor, proto) for tensor, proto in restored}
     nodes = []
-    initializers: list[tuple[int | None, onnx.TensorProto]] = []
+    initializers: list[tuple[int, onnx.TensorProto]] = []
+    last = len(graph.initializer) + len(restored)
     for node in graph.node:
         if not carriage.is_decode_node(node):
             nodes.append(node)
             continue
-        name = node.output[0]
-        entry = constants.get(name)
-        if entry is not None and entry.origin == "constant":
-            nodes.append(_constant_node(node.name, protos[name]))
+        tensor, proto = protos[node.output[0]]
+        entry = entries.get((tensor.decode.output, tensor.decode.payload))
+        if entry is None:
+            initializers.append((last, proto))
+        elif entry.origin == "initializer":
+            initializers.append((entry.position, proto))
+        elif with_constants:
+            nodes.append(_constant_node(node.name, proto))
         else:
-            known = entries.get(name)
-            place = known.position if known is not None and known.origin == "initializer" else None
-            initializers.append((place if known is None or known.graph == path else None, protos[name]))
+            initializers.append((last, proto))
     kept = [tensor for tensor in graph.initializer if tensor.name not in payload_names]
-    for position, tensor in sorted(initializers, key=lambda item: len(kept) if item[0] is None else item[0]):
-        kept.insert(len(kept) if position is None else min(position, len(kept)), tensor)
+    # In ascending order every tensor lands where it was, because all before it are back already.
+    for position, proto in sorted(initializers, key=lambda item: item[0]):
+        kept.insert(position, proto)
     information = [value for value in graph.value_info if value.name not in protos]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
