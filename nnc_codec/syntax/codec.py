@@ -1,8 +1,8 @@
 """Compiles a structure's description to Python functions: read, write and trace.
 
-The functions are plain straight-line code, built on first use, because a generic walk over the description costs
-several times as much and a model has hundreds of units. There is one builder; reading and writing differ only in
-what happens at an element.
+The functions are plain straight-line code, built on first use: a generic walk over the description costs
+several times as much, and a model has hundreds of units. There is one builder; reading and writing differ
+only in what happens at an element.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .bits import BitCounter, BitReader, BitWriter
+from .bit_reader import BitReader
+from .bit_writer import BitCounter, BitWriter
 from .context import Context
 from .enums import CONSTANTS
 from .expressions import HELPERS, Expression
-from .fields import REQUIRED, Element, Structure
+from .fields import Element, Structure
 
 _NEW = object.__new__
 _SET = object.__setattr__
@@ -72,7 +73,7 @@ class _Source:
             self.put(0, f"if {self.text(element.when)}:")
             depth = 1
         if element.unverified is not None:
-            self.put(depth, f"if c.strict: b.fail('unsupported', {element.name!r}, {element.unverified!r})")
+            self.put(depth, f"if c.strict: b.refuse({element.name!r}, {element.unverified!r})")
         self.present(element, depth)
         self.bounds(element, depth)
         if element.when is not None:
@@ -236,16 +237,14 @@ class _Write(_Source):
         name = element.name
         if element.kind == "align":
             return
+        default = self.constant(element)
         places = [e.when for e in self.cls.elements if e.name == name and e.when is not None]
         if element.repeats:
-            self.put(
-                0,
-                f"elif not ({self.text(places[0])}) and {name} != {self.constant(element)}: b.extra({name!r})",
-            )
+            earlier = self.text(places[0])
+            self.put(0, f"elif not ({earlier}) and {name} != {default}: b.extra({name!r})")
             return
         if len(places) > 1:
             return
-        default = self.constant(element)
         if element.inferred is None:
             self.put(0, f"elif {name} != {default}: b.extra({name!r})")
             return
@@ -304,6 +303,3 @@ def size_in_bits(value: Structure, context: Context, *parameters: int) -> int:
     bits = BitCounter(type(value).__name__)
     writer(type(value))(bits, context, value, *parameters)
     return bits.position
-
-
-__all__ = ["REQUIRED", "read", "reader", "size_in_bits", "tracer", "write", "writer"]

@@ -43,8 +43,8 @@ _UNKNOWN = OutOfBand()
 class Context:
     """State of a bitstream between two units, and the bounds its syntax is held to.
 
-    The numbers carry the standard's names and hold what the start unit and the parameter sets said (``None`` or 0
-    before that). ``strict`` refuses elements whose text in the standard is not confirmed here.
+    The numbers carry the standard's names and hold what the start unit and the parameter sets said, 0 or
+    ``None`` before that. ``strict`` refuses elements whose text in the standard is not confirmed here.
     """
 
     strict: bool = True
@@ -98,14 +98,18 @@ class Context:
             return self.mps_quantization_parameter
         return self.lps_quantization_parameter
 
-    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None) -> OutOfBand:
+    def out_of_band(
+        self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None
+    ) -> OutOfBand:
         """What ``base`` knows about a data unit, by the name of its (first) tensor."""
         if not self.base:
             return _UNKNOWN
         names = self.names(topology_elem_id, index, ids)
         return self.base.get(names[0], _UNKNOWN)
 
-    def names(self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None) -> tuple[str, ...]:
+    def names(
+        self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None
+    ) -> tuple[str, ...]:
         """Tensor names of a data unit, indices into the reference list resolved."""
         if ids is not None:
             by_name: tuple[str, ...] = ids.topology_elem_id_list

@@ -1,6 +1,6 @@
-"""The hand-written parts of the generated C++ header: the bit reader before the structures, the unit walk after."""
+"""The hand-written parts of the generated C++ header: bit reader before the structures, unit walk after."""
 
-PROLOGUE = r"""// Reader of ISO/IEC 15938-17 syntax. Generated from nnc_codec/syntax by generate_cpp.py; do not edit.
+PROLOGUE = r"""// Reader of ISO/IEC 15938-17 syntax, generated from nnc_codec/syntax by generate_cpp.py.
 //
 //   Context context;                                   // limits and out-of-band facts go in here
 //   for (std::size_t offset = 0; offset < size;) {
@@ -73,9 +73,11 @@ inline bool rows_divide(const std::vector<std::uint64_t>& dimensions, std::int64
   return rows > 0 && elements < saturated && elements % rows == 0;
 }
 
-inline std::int64_t factor_elements(const std::vector<std::uint64_t>& dimensions, std::int64_t rows,
+// Elements of the larger of the two factors of a decomposed weight.
+inline std::int64_t larger_factor(const std::vector<std::uint64_t>& dimensions, std::int64_t rows,
                                     std::int64_t rank) {
-  return product2(product(dimensions) / std::max<std::int64_t>(rows, 1), rank);
+  const std::int64_t columns = product(dimensions) / std::max<std::int64_t>(rows, 1);
+  return std::max(product2(rows, rank), product2(columns, rank));
 }
 
 template <class T>
@@ -103,8 +105,9 @@ struct Bytes {
 inline bool is_utf8(const std::uint8_t* text, std::size_t size) {
   for (std::size_t n = 0; n < size;) {
     const std::uint8_t lead = text[n];
-    const std::size_t more = lead < 0x80 ? 0 : lead < 0xC2 ? 4 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : 4;
-    if (more == 4 || size - n <= more) return false;
+    if ((lead >= 0x80 && lead < 0xC2) || lead >= 0xF5) return false;
+    const std::size_t more = lead < 0x80 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+    if (size - n <= more) return false;
     // Second bytes that would make an overlong form, a surrogate or a value above U+10FFFF.
     if (more > 0) {
       const std::uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
@@ -124,7 +127,10 @@ class BitReader {
  public:
   BitReader() = default;
   BitReader(const std::uint8_t* data, std::size_t first_byte, std::size_t end_byte)
-      : data_(data), position_(std::uint64_t{8} * first_byte), end_(std::uint64_t{8} * end_byte), at_(position_) {}
+      : data_(data),
+        position_(std::uint64_t{8} * first_byte),
+        end_(std::uint64_t{8} * end_byte),
+        at_(position_) {}
 
   std::uint64_t position() const { return position_; }
   std::uint64_t left() const { return end_ - position_; }
@@ -133,6 +139,9 @@ class BitReader {
 
   // A failure at the element read last.
   Status fail(Code code, const char* what) const { return Status{code, what, at_}; }
+
+  // Lets `fail` name the element that would be read next.
+  void here() { at_ = position_; }
 
   Code entries(std::int64_t count, std::uint64_t min_bits) {
     at_ = position_;
@@ -281,8 +290,8 @@ struct Unit {
 };
 
 // Reads the size and the header of the unit that starts at byte `offset` of the buffer.
-inline Status read_unit(const std::uint8_t* data, std::size_t size, std::size_t offset, const Context& context,
-                        Unit& unit) {
+inline Status read_unit(const std::uint8_t* data, std::size_t size, std::size_t offset,
+                        const Context& context, Unit& unit) {
   BitReader reader(data, std::min(offset, size), size);
   UnitSize unit_size;
   Status status = read(reader, context, unit_size);
@@ -296,7 +305,9 @@ inline Status read_unit(const std::uint8_t* data, std::size_t size, std::size_t 
   unit.payload = BitReader(data, static_cast<std::size_t>(reader.position() >> 3), offset + unit.size);
   status = read(unit.payload, context, unit.header);
   if (!status.ok()) return status;
-  if ((unit.payload.position() & 7) != 0) return unit.payload.fail(Code::corrupt, "nnr_unit_header: not byte aligned");
+  if ((unit.payload.position() & 7) != 0) {
+    return unit.payload.fail(Code::corrupt, "nnr_unit_header: not byte aligned");
+  }
   return status;
 }
 
@@ -327,7 +338,9 @@ inline Status codebook_entries(const Codebook& codebook, std::vector<std::int32_
 // Distance in bits of every entry point from the one before it; all must lie inside `payload_bits` bits.
 inline Status bit_offset_list(const CabacEntryPointList& list, std::uint64_t payload_bits,
                               std::vector<std::uint64_t>& distances) {
-  if (!resize(distances, length(list.entry_points))) return Status{Code::out_of_memory, "bit_offset_delta2", 0};
+  if (!resize(distances, length(list.entry_points))) {
+    return Status{Code::out_of_memory, "bit_offset_delta2", 0};
+  }
   std::int64_t distance = 0;
   std::uint64_t left = payload_bits;
   for (std::size_t j = 0; j < distances.size(); ++j) {

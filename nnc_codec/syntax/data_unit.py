@@ -28,7 +28,7 @@ _HASH_REASON = "over which bytes of the parent the hash goes is not confirmed"
 
 @structure()
 class Codebook(Structure):
-    """``codebook()``: strictly increasing integers in units of the step, coded as gaps around the zero entry."""
+    """``codebook()``: strictly increasing integers in units of the step, coded as gaps around one of them."""
 
     codebook_egk: int = u(4)
     codebook_size: int = ue(
@@ -116,9 +116,9 @@ class CabacEntryPointList(Structure):
 class CompressedDataUnitHeader(Structure):
     """``nnr_compressed_data_unit_header()``, both editions.
 
-    Not confirmed by a text at hand and therefore refused while ``Context.strict``: several tensors joined in one
-    unit, hash parents (which bytes are hashed), a first dimension that moves (its direction), and entry points of
-    a lone factor of a decomposed weight (whose rows count).
+    Not confirmed by a text at hand and therefore refused while ``Context.strict``: several tensors joined in
+    one unit, hash parents (which bytes are hashed), a first dimension that moves (its direction), and entry
+    points of a lone factor of a decomposed weight (whose rows count).
     """
 
     edition_2 = local("general_profile_idc == 1")
@@ -284,13 +284,9 @@ class CompressedDataUnitHeader(Structure):
                 "the rows of G do not divide the weight",
             ),
             limited(
-                "not is_block or not decomposed or product2(decomposition_rank, g_number_of_rows) <= max_elements",
-                "G has more elements than Limits.max_elements",
-            ),
-            limited(
-                "not is_block or not decomposed or factor_elements(tensor_dimensions, g_number_of_rows,"
-                " decomposition_rank) <= max_elements",
-                "H has more elements than Limits.max_elements",
+                "not is_block or not decomposed"
+                " or larger_factor(tensor_dimensions, g_number_of_rows, decomposition_rank) <= max_elements",
+                "a factor has more elements than Limits.max_elements",
             ),
         ),
     )
@@ -328,14 +324,15 @@ class CompressedDataUnitHeader(Structure):
             "entry points of a lone factor of a decomposed weight are not confirmed",
         ),
     )
+    block_shift = local("scan_order + 2")
     cabac_entry_point_list: CabacEntryPointList | None = nested(
         CabacEntryPointList,
         when="scan_order > 0",
         default=None,
         args={
             "dq_flag": "dq_flag",
-            "count": "((g_number_of_rows - 1) >> (scan_order + 2)) + ((decomposition_rank - 1) >> (scan_order + 2))"
-            " if is_block and decomposed else (first(tensor_dimensions) - 1) >> (scan_order + 2)",
+            "count": "((g_number_of_rows - 1) >> block_shift) + ((decomposition_rank - 1) >> block_shift)"
+            " if is_block and decomposed else (first(tensor_dimensions) - 1) >> block_shift",
         },
     )
     header_end = align()

@@ -1,7 +1,7 @@
 """Enumerations of ISO/IEC 15938-17, with the standard's names.
 
-Values read from a bitstream stay plain integers, because reserved values are legal there; the enumerations compare
-equal to them and give them their names.
+Values read from a bitstream stay plain integers, because reserved values are legal there; the enumerations
+compare equal to them and give them their names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The condition and count language of the syntax description: a subset that Python and C++ read the same way.
 
-Names, integers, ``+ - * & | << >>``, comparisons, ``and or not``, ``a if c else b``, attributes of a local object
-and calls of the helpers below. All arithmetic is on integers that fit 64 bits; the helpers saturate.
+Names, integers, ``+ - * & | << >>``, comparisons, ``and or not``, ``a if c else b``, attributes of a local
+object and calls of the helpers below. All arithmetic is on integers that fit 64 bits; the helpers saturate.
 """
 
 from __future__ import annotations
@@ -39,45 +39,52 @@ def length(items: Sequence[int]) -> int:
     return len(items)
 
 
-def product2(a: int, b: int) -> int:
-    """Product of two numbers, saturated."""
-    return product((a, b))
-
-
 def rows_divide(dimensions: Sequence[int], rows: int) -> bool:
     """Whether the elements of a tensor can be written as ``rows`` rows."""
     elements = product(dimensions)
     return rows > 0 and elements < SATURATED and elements % rows == 0
 
 
-def factor_elements(dimensions: Sequence[int], rows: int, rank: int) -> int:
-    """Elements of H when a weight is decomposed into G (``rows`` x ``rank``) and H."""
-    return product2(product(dimensions) // max(rows, 1), rank)
+def larger_factor(dimensions: Sequence[int], rows: int, rank: int) -> int:
+    """Elements of the larger of the factors of a decomposed weight: ``rows`` x ``rank``, ``rank`` x rest."""
+    return max(product((rows, rank)), product((product(dimensions) // max(rows, 1), rank)))
 
 
 HELPERS: dict[str, Callable[..., Any]] = {
     "first": first,
     "product": product,
-    "product2": product2,
     "total": total,
     "length": length,
     "rows_divide": rows_divide,
-    "factor_elements": factor_elements,
+    "larger_factor": larger_factor,
     "max": max,
     "min": min,
 }
 
 _BINARY: dict[type[ast.AST], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.BitAnd: "&", ast.BitOr: "|", ast.LShift: "<<", ast.RShift: ">>",
-}  # fmt: skip
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+}
 _COMPARE: dict[type[ast.AST], str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-}  # fmt: skip
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
 
 _ALLOWED = (
-    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Compare, ast.IfExp,
-    ast.Call, ast.Name, ast.Load, ast.Attribute, ast.Constant, *_BINARY, *_COMPARE,
-)  # fmt: skip
+    *(ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Compare, ast.IfExp),
+    *(ast.Call, ast.Name, ast.Load, ast.Attribute, ast.Constant),
+    *_BINARY,
+    *_COMPARE,
+)
 
 
 class Expression:
@@ -116,7 +123,7 @@ class Expression:
         return text if isinstance(root, (ast.Name, ast.Constant, ast.Call)) else f"({text})"
 
     def cpp(self, resolve: Callable[[str], str]) -> str:
-        """C++ source; names go through ``val``, which makes numbers ``std::int64_t`` and leaves objects alone."""
+        """C++ source; names go through ``val``, which makes numbers ``std::int64_t`` and leaves objects."""
 
         def emit(node: ast.AST) -> str:
             if isinstance(node, ast.BoolOp):

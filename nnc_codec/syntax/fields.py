@@ -230,7 +230,7 @@ class Structure:
         return type(self)(**{**vars(self), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """The elements in bitstream order as JSON types; bytes become hexadecimal, absent ones are left out."""
+        """The elements in bitstream order as JSON types: bytes in hexadecimal, absent elements left out."""
         return {
             e.name: _plain(vars(self)[e.name])
             for e in self.elements

@@ -20,8 +20,11 @@ _SCALARS = {"ue": "std::uint64_t", "i": "std::int64_t", "ie": "std::int64_t", "f
             "st": "std::string_view", "bits": "std::vector<std::uint8_t>", "data": "Bytes"}  # fmt: skip
 
 
+_PYTHON_ONLY = ("unit_index", "max_units", "reference_list", "base")
+
+
 def _load(name: str) -> Any:
-    """Import a module of the syntax package, without running ``nnc_codec/__init__.py`` if that is not yet loaded."""
+    """Import a module of the syntax package, without running ``nnc_codec/__init__.py``."""
     if "nnc_codec" not in sys.modules:
         package = types.ModuleType("nnc_codec")
         package.__path__ = [str(Path(__file__).resolve().parents[1])]
@@ -83,19 +86,21 @@ class _Reader:
     def attempt(self, depth: int, call: str, name: str) -> None:
         self.put(depth, f'if (Code code = {call}; code != Code::ok) return r.fail(code, "{name}");')
 
+    def refuse(self, depth: int, condition: str, kind: str, what: str) -> None:
+        self.put(depth, f'if ({condition}) return r.fail(Code::{kind}, "{what}");')
+
     def source(self) -> str:
         parameters = "".join(f", [[maybe_unused]] std::int64_t {name}" for name in self.cls.parameters)
         for element in self.cls.elements:
             self.element(element)
-        head = (f"inline Status read(BitReader& r, [[maybe_unused]] const Context& context, {self.cls.__name__}& v"
-                f"{parameters}) {{")  # fmt: skip
+        common = "BitReader& r, [[maybe_unused]] const Context& context"
+        head = f"inline Status read({common}, {self.cls.__name__}& v{parameters}) {{"
         return "\n".join([head, *self.lines, "  return Status{};", "}"])
 
     def element(self, element: Element) -> None:
         if element.kind == "local" and element.inferred is not None:
-            self.put(
-                0, f"[[maybe_unused]] const auto& {element.name} = {element.inferred.cpp(self.resolve)};"
-            )
+            value = element.inferred.cpp(self.resolve)
+            self.put(0, f"[[maybe_unused]] const auto& {element.name} = {value};")
             self.locals.add(element.name)
             return
         if element.when is None:
@@ -111,10 +116,8 @@ class _Reader:
 
     def present(self, element: Element, depth: int) -> None:
         if element.unverified is not None:
-            self.put(
-                depth,
-                f'if (context.strict) return r.fail(Code::unsupported, "{element.name}: {element.unverified}");',
-            )
+            self.put(depth, "r.here();")
+            self.refuse(depth, "context.strict", "unsupported", f"{element.name}: {element.unverified}")
         target = f"v.{element.name}"
         if element.count is None:
             self.read_one(element, depth, target)
@@ -122,9 +125,7 @@ class _Reader:
         count = f"entries_of_{element.name}"
         self.put(depth, f"const std::int64_t {count} = {element.count.cpp(self.resolve)};")
         self.attempt(depth, f"r.entries({count}, {element.min_bits})", element.name)
-        self.put(
-            depth, f'if (!resize({target}, {count})) return r.fail(Code::out_of_memory, "{element.name}");'
-        )
+        self.refuse(depth, f"!resize({target}, {count})", "out_of_memory", element.name)
         self.put(depth, f"for (std::int64_t index = 0; index < {count}; ++index) {{")
         self.read_one(element, depth + 1, f"{target}[static_cast<std::size_t>(index)]")
         self.put(depth, "}")
@@ -145,8 +146,8 @@ class _Reader:
             self.attempt(depth, f"r.{element.kind}({width}, {target})", element.name)
         if element.low is not None and element.high is not None:
             low, high = element.low.cpp(self.resolve), element.high.cpp(self.resolve)
-            self.put(depth, f"if (val({target}) < {low} || val({target}) > {high}) "
-                            f'return r.fail(Code::corrupt, "{element.name}: out of range");')  # fmt: skip
+            outside = f"val({target}) < {low} || val({target}) > {high}"
+            self.refuse(depth, outside, "corrupt", f"{element.name}: out of range")
 
     def absent(self, element: Element) -> None:
         if element.inferred is None:
@@ -155,9 +156,7 @@ class _Reader:
         target = f"v.{element.name}"
         if element.count is not None:
             value = element.inferred.cpp(self.resolve)
-            self.put(
-                1, f'if (!copy({target}, {value})) return r.fail(Code::out_of_memory, "{element.name}");'
-            )
+            self.refuse(1, f"!copy({target}, {value})", "out_of_memory", element.name)
         else:
             self.put(1, f"{target} = static_cast<{_scalar(element)}>({element.inferred.cpp(self.resolve)});")
 
@@ -165,10 +164,7 @@ class _Reader:
         guard = f"({element.when.cpp(self.resolve)}) && " if element.only_if_present and element.when else ""
         for check in element.require:
             condition = check.expression.cpp(self.resolve)
-            self.put(
-                0,
-                f'if ({guard}!({condition})) return r.fail(Code::{check.kind}, "{element.name}: {check.why}");',
-            )
+            self.refuse(0, f"{guard}!({condition})", check.kind, f"{element.name}: {check.why}")
 
 
 def _struct(cls: type[Structure]) -> str:
@@ -186,12 +182,13 @@ def _context() -> str:
     lines += ["};", "", "// State of a bitstream between two units, and the bounds its syntax is held to.",
               "struct Context {"]  # fmt: skip
     for item in dataclasses.fields(context.Context):
-        if item.name not in ("unit_index", "max_units", "reference_list", "base"):
+        if item.name not in _PYTHON_ONLY:
             lines.append(_plain_member(item.name, item.default))
     lines += [
         "  OutOfBand base;",
         "",
-        "  const OutOfBand& out_of_band(std::string_view, std::int64_t, const TopologyElementsIdsList&) const {",
+        "  const OutOfBand& out_of_band(std::string_view, std::int64_t,",
+        "                               const TopologyElementsIdsList&) const {",
         "    return base;",
         "  }",
         "};",
@@ -221,8 +218,8 @@ def header() -> str:
     sets, topology = _load("parameter_sets"), _load("topology")
     constants: dict[str, int] = enums.CONSTANTS
     structures = _ordered([
-        units.UnitSize, units.UnitHeader, sets.ModelParameterSet, sets.LayerParameterSet, topology.TopologyUnitPayload,
-        units.QuantizationUnitPayload, units.AggregateUnitPayload,
+        units.UnitSize, units.UnitHeader, sets.ModelParameterSet, sets.LayerParameterSet,
+        topology.TopologyUnitPayload, units.QuantizationUnitPayload, units.AggregateUnitPayload,
     ])  # fmt: skip
     parts = [runtime.PROLOGUE.rstrip()]
     parts.append("\n".join(f"constexpr std::int64_t {name} = {value};" for name, value in constants.items()))
@@ -231,7 +228,8 @@ def header() -> str:
     parts += [_Reader(cls, constants).source() for cls in structures]
     parts.append("// What a unit changes for the units after it.")
     parts += [_update(cls) for cls in structures if cls.exports]
-    return "\n\n".join(parts) + "\n" + runtime.EPILOGUE
+    text: str = "\n\n".join(parts) + "\n" + runtime.EPILOGUE
+    return text
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Performance maps of the parameter sets: how accuracy depends on a threshold. Informative, no influence on decoding.
+"""Performance maps of the parameter sets: how accuracy depends on a threshold. Decoding does not use them.
 
 Every map counts its entries plus one, and a count of 0 means no entry, like 1.
 """

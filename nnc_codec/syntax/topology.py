@@ -8,7 +8,7 @@ from .fields import Structure, align, bits, data, local, nested, st, structure, 
 
 @structure("indexed")
 class TopologyElementsIdsList(Structure):
-    """``topology_elements_ids_list(indexed)``: two or more tensors by name, or by index into a reference list."""
+    """``topology_elements_ids_list(indexed)``: two or more tensors by name, or by index into a list."""
 
     count_topology_elements_minus2: int = ue(7, range=(0, (1 << 20) - 2))
     before_names = align(when="not indexed")
@@ -76,7 +76,7 @@ class PruningTopologyContainer(Structure):
 class TopologyUnitPayload(Structure):
     """Payload of a topology unit.
 
-    ``topology_data`` is every byte up to the end of the unit. Writers that treat it as a string end it with one
+    ``topology_data`` is every byte up to the end of the unit. Writers that treat it as a string end it with a
     zero byte; :attr:`text` leaves that byte out.
     """
 

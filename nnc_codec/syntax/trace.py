@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from enum import IntFlag
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from .bits import BitReader
+from .bit_reader import BitReader
 from .fields import Structure
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class TraceEntry(NamedTuple):
@@ -25,6 +30,20 @@ class TraceEntry(NamedTuple):
     width: int
     value: int | float | str | bytes
     meaning: str
+
+
+def _noted(descriptor: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The descriptor, writing down what it read. Its last argument is the element's name."""
+
+    @functools.wraps(descriptor)
+    def read(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        value = descriptor(*args, **kwargs)
+        self, name = args[0], args[-1]
+        if isinstance(self, TracingReader):
+            self.note(str(name), value)
+        return value
+
+    return read
 
 
 class TracingReader(BitReader):
@@ -48,46 +67,29 @@ class TracingReader(BitReader):
         """Step out again."""
         self.places.pop()
 
-    def note(self, name: str, value: Any) -> Any:
+    def note(self, name: str, value: Any) -> None:
         """Write down the element between ``at`` and ``position``."""
         prefix, structure, is_entry = self.places[-1]
         path = prefix if is_entry else prefix + name
-        entry = TraceEntry(path, self.at, self.position - self.at, value, _meaning(structure, name, value))
-        self.entries_read.append(entry)
-        return value
+        meaning = _meaning(structure, name, value)
+        self.entries_read.append(TraceEntry(path, self.at, self.position - self.at, value, meaning))
 
-    def u(self, width: int, name: str) -> int:
-        return self.note(name, super().u(width, name))
-
-    def i(self, width: int, name: str) -> int:
-        return self.note(name, super().i(width, name))
-
-    def ue(self, order: int, name: str) -> int:
-        return self.note(name, super().ue(order, name))
-
-    def ie(self, order: int, name: str) -> int:
-        return self.note(name, super().ie(order, name))
-
-    def flt(self, name: str) -> float:
-        return self.note(name, super().flt(name))
-
-    def st(self, max_bytes: int, name: str) -> str:
-        return self.note(name, super().st(max_bytes, name))
-
-    def bits(self, width: int, name: str) -> bytes:
-        return self.note(name, super().bits(width, name))
-
-    def rest(self, name: str) -> bytes:
-        return self.note(name, super().rest(name))
+    u = _noted(BitReader.u)
+    i = _noted(BitReader.i)
+    ue = _noted(BitReader.ue)
+    ie = _noted(BitReader.ie)
+    flt = _noted(BitReader.flt)
+    st = _noted(BitReader.st)
+    bits = _noted(BitReader.bits)
+    rest = _noted(BitReader.rest)
+    align = _noted(BitReader.align)
 
     def unread(self, name: str) -> None:
+        """Pass over the rest of the unit and note its size."""
         super().unread(name)
         if self.position > self.at:
             self.places[-1] = ("", None, False)
             self.note(name, f"{(self.position - self.at) >> 3} bytes")
-
-    def align(self, name: str) -> int:
-        return self.note(name, super().align(name))
 
 
 def _meaning(structure: type[Structure] | None, name: str, value: Any) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CorruptError, LimitExceededError, TruncatedError
-from .bits import BitReader, BitWriter
+from .bit_reader import BitReader
+from .bit_writer import BitWriter
 from .codec import reader, tracer, writer
 from .context import Context
 from .data_unit import CompressedDataUnitHeader

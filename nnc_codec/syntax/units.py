@@ -63,7 +63,7 @@ class AggregatedUnitParameters(Structure):
 
 @structure()
 class AggregateUnitHeader(Structure):
-    """``nnr_aggregate_unit_header()``; its text is not confirmed, so it is read only if not ``Context.strict``."""
+    """``nnr_aggregate_unit_header()``; not confirmed, so refused while ``Context.strict``."""
 
     nnr_aggregate_unit_type: int = u(8)
     entry_points_present_flag: int = u(1)
