@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +21,12 @@ import numpy as np
 from nnc_codec.files import FileAccessError, access_error
 from nnc_codec.limits import Limits
 
-from .carriage import DOMAIN, DecodeNode, is_decode_node, read_node
+from .carriage import DOMAIN, is_decode_node
 from .errors import CarriageError
-from .model_io import ALIGNMENT, load, parse
-from .tensors import is_external, raw_tensor, read_bytes, to_array
-from .walk import iter_graphs, node_inputs, subgraphs
+from .model_io import ALIGNMENT, Model, load, parse
+from .payloads import PackedTensor, decode_payload, packed_tensors, read_payload
+from .tensors import is_external, raw_tensor, read_bytes
+from .usage import Usage, Value
 
 if TYPE_CHECKING:
     import onnx
@@ -90,80 +90,67 @@ def _expand(
     jobs: int,
 ) -> None:
     if isinstance(source, bytes):
-        model, beside = parse(source), Path()
+        model = Model(parse(source), Path(), Path(), ())
     else:
-        loaded = load(Path(source))
-        model, beside = loaded.proto, loaded.folder
-    expansion = _Expansion(model, Path(base_dir) if base_dir is not None else beside, limits)
+        model = load(source if isinstance(source, str) else Path(source))
+    if base_dir is not None:
+        model = model._replace(folder=Path(base_dir))
+    expansion = _Expansion(model, limits)
     try:
         with _WeightsFile(folder / WEIGHTS_FILE) as weights, ThreadPoolExecutor(jobs) as executor:
             expansion.write(weights, executor)
-        (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+        (folder / MODEL_FILE).write_bytes(model.proto.SerializeToString())
     except OSError as error:
         raise access_error(error, folder, "write") from error
 
 
 class _Expansion:
-    """Turns the decode nodes of `model` into external initializers and writes their values."""
+    """Turns the decode nodes of a model into external initializers and writes their values."""
 
-    def __init__(self, model: onnx.ModelProto, folder: Path, limits: Limits) -> None:
-        self._folder = folder
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self._model = model
         self._limits = limits
         self._end = 0
-        self._decoded: list[tuple[DecodeNode, onnx.TensorProto, int]] = []
-        self._moved: list[tuple[onnx.TensorProto, int]] = []
-        self._replace_nodes(model.graph, {})
-        _drop_payloads(model, {decode.payload for decode, _, _ in self._decoded})
-        self._move_external(model)
-        _drop_opset(model)
+        usage = Usage(model.proto.graph)
+        # The payloads leave the graph below, so they are kept as copies.
+        self._packed = [tensor._replace(payload=_copy(tensor.payload)) for tensor in packed_tensors(usage)]
+        payloads = {Value(tensor.home, tensor.payload.name) for tensor in self._packed}
+        self._moved = self._move_external(usage, payloads)
+        self._decoded = self._add_decoded(usage)
+        _strip(usage, payloads, {Value(tensor.path, tensor.decode.output) for tensor in self._packed})
+        for index in reversed(range(len(model.proto.opset_import))):
+            if model.proto.opset_import[index].domain == DOMAIN:
+                del model.proto.opset_import[index]
 
     def write(self, weights: _WeightsFile, executor: ThreadPoolExecutor) -> None:
         for tensor, offset in self._moved:
-            weights.write(read_bytes(tensor, self._folder), offset)
+            weights.write(read_bytes(tensor, self._model.folder), offset)
 
-        def write_decoded(item: tuple[DecodeNode, onnx.TensorProto, int]) -> None:
-            decode, payload, offset = item
-            weights.write(self._decode(decode, payload), offset)
+        def write_decoded(item: tuple[PackedTensor, int]) -> None:
+            weights.write(self._decode(item[0]), item[1])
 
         for _ in executor.map(write_decoded, self._decoded):
             pass
 
-    def _replace_nodes(self, graph: onnx.GraphProto, outer: dict[str, onnx.TensorProto]) -> None:
-        visible = {**outer, **{tensor.name: tensor for tensor in graph.initializer}}
-        kept, outputs = [], set()
-        for node in graph.node:
-            if not is_decode_node(node):
-                for _, body in subgraphs(node):
-                    self._replace_nodes(body, visible)
-                kept.append(node)
-                continue
-            decode = read_node(node)
-            payload = visible.get(decode.payload)
-            if payload is None:
-                raise CarriageError(
-                    f"payload {decode.payload!r} is not an initializer",
-                    tensor=decode.output,
-                    hint="use mode='lazy'",
-                )
-            tensor = raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None)
-            self._decoded.append((decode, _copy(payload), self._place(tensor, decode.nbytes)))
-            graph.initializer.append(tensor)
-            outputs.add(decode.output)
-        if outputs:
-            info = [value for value in graph.value_info if value.name not in outputs]
-            del graph.node[:], graph.value_info[:]
-            graph.node.extend(kept)
-            graph.value_info.extend(info)
-
-    def _move_external(self, model: onnx.ModelProto) -> None:
+    def _move_external(self, usage: Usage, payloads: set[Value]) -> list[tuple[onnx.TensorProto, int]]:
         # Newer onnxruntimes read external data beside the model only, so what is external already moves.
-        decoded = {decode.output for decode, _, _ in self._decoded}
-        for _, graph in iter_graphs(model.graph):
+        moved = []
+        for path, graph in usage.graphs.items():
             for tensor in graph.initializer:
-                if is_external(tensor) and tensor.name not in decoded:
+                if is_external(tensor) and Value(path, tensor.name) not in payloads:
                     source = _copy(tensor)
-                    nbytes = read_bytes(source, self._folder).nbytes
-                    self._moved.append((source, self._place(tensor, nbytes)))
+                    nbytes = read_bytes(source, self._model.folder).nbytes
+                    moved.append((source, self._place(tensor, nbytes)))
+        return moved
+
+    def _add_decoded(self, usage: Usage) -> list[tuple[PackedTensor, int]]:
+        added = []
+        for tensor in self._packed:
+            decode = tensor.decode
+            proto = usage.graphs[tensor.path].initializer.add()
+            proto.CopyFrom(raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None))
+            added.append((tensor, self._place(proto, decode.nbytes)))
+        return added
 
     def _place(self, tensor: onnx.TensorProto, nbytes: int) -> int:
         """Make `tensor` refer to the next `nbytes` of the weights file; returns their offset."""
@@ -177,21 +164,18 @@ class _Expansion:
             tensor.external_data.add(key=key, value=str(value))
         return offset
 
-    def _decode(self, decode: DecodeNode, payload: onnx.TensorProto) -> NDArray[Any]:
-        from nnc_codec import decode_single
+    def _decode(self, tensor: PackedTensor) -> NDArray[Any]:
+        import nnc_codec
 
-        data = to_array(payload, self._folder)
-        if data.dtype != np.uint8:
-            raise CarriageError(f"payload {payload.name!r} is not of type uint8", tensor=decode.output)
-        crc = zlib.crc32(data.data)
-        if crc != decode.crc32:
+        payload = read_payload(tensor, self._model)
+        coded = next(iter(nnc_codec.open(payload, limits=self._limits).values()), None)
+        if coded is not None and coded.shape != tensor.decode.shape:
             raise CarriageError(
-                f"the CRC-32 of the payload is {crc:#010x}, the model says {decode.crc32:#010x}; "
-                "the model file is damaged",
-                tensor=decode.output,
+                f"the payload holds a tensor of shape {list(coded.shape)}, "
+                f"attribute shape is {list(tensor.decode.shape)}",
+                tensor=tensor.decode.output,
             )
-        values: NDArray[Any] = decode_single(data, decode.element.dtype, decode.shape, limits=self._limits)
-        return values
+        return decode_payload(tensor, payload, self._limits)
 
 
 def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
@@ -200,23 +184,23 @@ def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return copied
 
 
-def _drop_payloads(model: onnx.ModelProto, payloads: set[str]) -> None:
-    used: set[str] = set()
-    for _, graph in iter_graphs(model.graph):
-        used.update(value.name for value in graph.output)
-        for node in graph.node:
-            used.update(node_inputs(node))
-    for _, graph in iter_graphs(model.graph):
+def _strip(usage: Usage, payloads: set[Value], decoded: set[Value]) -> None:
+    """Take decode nodes, payloads and the type information of decoded tensors out of all graphs."""
+    used = {
+        value
+        for value in payloads
+        if any(use.node is None or not is_decode_node(use.node) for use in usage.uses(value))
+    }
+    for path, graph in usage.graphs.items():
+        for index in reversed(range(len(graph.node))):
+            if is_decode_node(graph.node[index]):
+                del graph.node[index]
         for index in reversed(range(len(graph.initializer))):
-            name = graph.initializer[index].name
-            if name in payloads and name not in used:
+            if Value(path, graph.initializer[index].name) in payloads - used:
                 del graph.initializer[index]
-
-
-def _drop_opset(model: onnx.ModelProto) -> None:
-    for index in reversed(range(len(model.opset_import))):
-        if model.opset_import[index].domain == DOMAIN:
-            del model.opset_import[index]
+        for index in reversed(range(len(graph.value_info))):
+            if Value(path, graph.value_info[index].name) in decoded:
+                del graph.value_info[index]
 
 
 class _WeightsFile:

@@ -11,7 +11,7 @@ from nnc_codec.errors import InvalidArgumentError
 from . import runtime_settings as settings
 from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
 from .eager import expanded
-from .errors import UnsupportedCarriageError
+from .errors import CarriageError, UnsupportedCarriageError
 from .library import RuntimeStats, stats
 from .model_head import ModelHead, model_bytes, read_head
 from .runtime_errors import raise_typed
@@ -58,7 +58,9 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
     """An :class:`onnxruntime.InferenceSession` for packed and plain models.
 
     A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``) or are
-    decoded while loading (``"eager"``); the outputs are the same bits.
+    decoded while loading (``"eager"``). The weights are the same bits in every mode. So are the outputs where
+    onnxruntime runs the same kernels; for weights that are constants of the model it may prepack, fold and
+    fuse, which can change the last bits (``session.disable_prepacking`` = 1 and optimizations off prevent it).
 
     Args:
         path_or_bytes: the model. External data are found as onnxruntime finds them.
@@ -99,7 +101,15 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         self._nnc_source: str | os.PathLike[str] | bytes | None = None
         arguments = (providers, provider_options)
         if not is_packed(head):
-            super().__init__(path_or_bytes, sess_options, *arguments, **kwargs)
+            try:
+                super().__init__(path_or_bytes, sess_options, *arguments, **kwargs)
+            except Exception as error:
+                if f"{DOMAIN}:" in str(error):
+                    raise CarriageError(
+                        f"the model has nodes of domain {DOMAIN} but does not import its operator set",
+                        hint="the file is damaged or truncated",
+                    ) from error
+                raise
             return
         if head.is_ort_format and checked == "eager":
             raise InvalidArgumentError(

@@ -82,8 +82,8 @@ def register_schemas() -> bool:
     """Tell onnx the signatures of the operators, once per process.
 
     With them ``onnx.checker.check_model(..., check_custom_domain=True)`` checks decode nodes, and where onnx
-    lets Python infer (1.23 does) shape inference knows their outputs. A packed model needs neither: it carries
-    ``value_info``.
+    lets Python infer (1.23 does) shape inference knows their outputs. A packed model needs neither: it
+    carries ``value_info``.
 
     Returns:
         Whether the schemas are registered. Old releases of onnx cannot.

@@ -1,4 +1,4 @@
-// One clear line for everything that goes wrong; codes as in nnc_codec/errors.py and nnc_onnx/runtime_errors.py.
+// One clear line for everything that goes wrong; codes as in nnc_codec/errors.py and nnc_onnx/{errors,runtime_errors}.py.
 #pragma once
 #include <string>
 
@@ -9,8 +9,8 @@ namespace nnc {
 
 constexpr const char* kCodeTooOld = "NNC-E221";
 constexpr const char* kCodeRegistration = "NNC-E223";
-constexpr const char* kCodeMismatch = "NNC-E224";
-constexpr const char* kCodeMemory = "NNC-E225";
+constexpr const char* kCodeMismatch = "NNC-E212";
+constexpr const char* kCodeMemory = "NNC-E224";
 
 ort::Status* fail(const ort::Api* api, const char* code, const std::string& where, const std::string& what);
 

@@ -32,7 +32,7 @@ ort::Status* guarded(const ort::Api* api, Body&& body) noexcept {
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    return ort::CreateStatus::call(api, ort::kFail, "NNC-E225: not enough memory");
+    return ort::CreateStatus::call(api, ort::kFail, "NNC-E224: not enough memory");
   } catch (const std::exception&) {
     return ort::CreateStatus::call(api, ort::kFail, "NNC-E100: internal error");
   }

@@ -144,7 +144,9 @@ def linear(
     return made, item
 
 
-def chain(layers: int, wide: int, narrow: int, *, distinct: int | None = None) -> tuple[onnx.ModelProto, list[Packed]]:
+def chain(
+    layers: int, wide: int, narrow: int, *, distinct: int | None = None
+) -> tuple[onnx.ModelProto, list[Packed]]:
     """`layers` times MatMul and Relu, alternately [narrow, wide] and [wide, narrow].
 
     `distinct` bounds how many different weights are coded; later layers repeat their payloads in initializers
@@ -168,5 +170,7 @@ def chain(layers: int, wide: int, narrow: int, *, distinct: int | None = None) -
 
 def save_external(made: onnx.ModelProto, path: Path) -> Path:
     """Save with all initializers in ``<path>.data``."""
-    onnx.save_model(made, str(path), save_as_external_data=True, location=path.name + ".data", size_threshold=0)
+    onnx.save_model(
+        made, str(path), save_as_external_data=True, location=path.name + ".data", size_threshold=0
+    )
     return path

@@ -1,0 +1,93 @@
+"""One build of the run-time library works with every onnxruntime from 1.17 on.
+
+The releases are installed side by side into pytest's cache folder, once; without a package index the tests
+skip.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from nnc_onnx.carriage import ELEMENT_TYPES
+
+CHILD = Path(__file__).with_name("session_child.py")
+# 1.17 was built for numpy 1; the others run with the numpy of the test environment.
+RELEASES = {"1.17.3": ("numpy<2",), "1.20.1": (), "1.23.2": (), "newest": ()}
+
+
+@pytest.fixture(scope="module", params=list(RELEASES))
+def site(request) -> Path:
+    """Folder with one release of onnxruntime."""
+    release = request.param
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    folder = request.config.cache.mkdir(f"onnxruntime-{release}-{python}")
+    if not (folder / "complete").exists():
+        wanted = "onnxruntime" if release == "newest" else f"onnxruntime=={release}"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        command += ["--upgrade", "--target", str(folder), wanted, *RELEASES[release]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"onnxruntime {release} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """One model with a chain of layers and a tensor of every element type; its inputs; what must come out."""
+    folder = tmp_path_factory.mktemp("versions")
+    made, packed = models.chain(4, 96, 40)
+    expected = {}
+    for element in ELEMENT_TYPES:
+        name = f"T{element.suffix}"
+        item = models.Packed(name, models.weights(11, 13, dtype=element.dtype_name), after="x2")
+        made.graph.node.insert(0, item.node)
+        made.graph.initializer.append(item.initializer)
+        made.graph.node.append(helper.make_node("Cast", [name], [f"{name}.double"], to=TensorProto.DOUBLE))
+        made.graph.output.append(
+            helper.make_tensor_value_info(f"{name}.double", TensorProto.DOUBLE, [11, 13])
+        )
+        expected[f"{name}.double"] = item.values.astype(np.float64)
+    x = models.weights(3, 40, seed=9)
+    h = x
+    for item in packed:
+        h = np.maximum(h @ item.values, 0)
+    expected["x4"] = h
+    (folder / "embedded.onnx").write_bytes(made.SerializeToString())
+    models.save_external(made, folder / "external.onnx")
+    np.savez(folder / "inputs.npz", x0=x)
+    np.savez(folder / "expected.npz", **expected)
+    return folder
+
+
+def run(site: Path, folder: Path, model: str, mode: str) -> dict[str, np.ndarray]:
+    outputs = folder / f"{site.name}.{model}.{mode}.npz"
+    command = [CHILD, site, folder / model, folder / "inputs.npz", outputs, mode, "2"]
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    release = json.loads(done.stdout)["onnxruntime"]
+    assert "newest" in site.name or release in site.name
+    with np.load(outputs) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("model", ["embedded.onnx", "external.onnx"])
+def test_release(site, folder, model):
+    lazy = run(site, folder, model, "lazy")
+    eager = run(site, folder, model, "eager")
+    with np.load(folder / "expected.npz") as expected:
+        assert set(lazy) == set(expected)
+        for name in expected:
+            assert lazy[name].tobytes() == eager[name].tobytes()
+            if name == "x4":
+                assert np.allclose(lazy[name], expected[name], atol=1e-4)
+            else:
+                assert np.array_equal(lazy[name], expected[name])
