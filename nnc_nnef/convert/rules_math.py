@@ -135,14 +135,37 @@ def gemm(r: Rewriter) -> Nodes | None:
 
 
 def matmul(r: Rewriter) -> Nodes | None:
-    """MatMul of a vector: as a matrix of one row or column."""
+    """MatMul: equal leading dimensions on both sides.
+
+    NNEF broadcasts them, but the reference interpreter does not. A vector becomes a matrix of one row or column, a
+    matrix on the right takes all leading dimensions of the left as rows, and anything else is repeated.
+    """
     left, right = r.shape(0), r.shape(1)
-    if len(left) > 1 and len(right) > 1:
-        return None
-    a = r.reshape(r.input(0), (1, *left)) if len(left) == 1 else r.input(0)
-    b = r.reshape(r.input(1), (*right, 1)) if len(right) == 1 else r.input(1)
-    r.reshape(r.op("MatMul", a, b), r.out_shape(), to=r.output())
+    a, b = r.input(0), r.input(1)
+    if len(left) == 1:
+        a, left = r.reshape(a, (1, *left)), (1, *left)
+    if len(right) == 1:
+        b, right = r.reshape(b, (*right, 1)), (*right, 1)
+    rank = max(len(left), len(right))
+    left, right = (1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right
+    if left[:-2] == right[:-2]:
+        if len(r.shape(0)) == len(r.shape(1)) >= 2:
+            return None
+        y = r.op("MatMul", r.reshape(a, left), r.reshape(b, right))
+    elif all(size == 1 for size in right[:-2]):
+        flat = r.reshape(a, (math.prod(left[:-1]), left[-1]))
+        y = r.op("MatMul", flat, r.reshape(b, right[-2:]) if len(r.shape(1)) != 2 else b)
+    else:
+        batch = [max(m, n) for m, n in zip(left[:-2], right[:-2], strict=True)]
+        y = r.op("MatMul", _repeat(r, a, left, batch), _repeat(r, b, right, batch))
+    r.reshape(y, r.out_shape(), to=r.output())
     return r.nodes
+
+
+def _repeat(r: Rewriter, name: str, shape: tuple[int, ...], batch: list[int]) -> str:
+    repeats = [b // s for b, s in zip(batch, shape, strict=False)] + [1, 1]
+    name = r.reshape(name, shape)
+    return name if max(repeats) == 1 else r.op("Tile", name, r.const(repeats, "int64"))
 
 
 def _normalized(r: Rewriter, x: str, axes: list[int], epsilon: float, *, center: bool = True) -> str:

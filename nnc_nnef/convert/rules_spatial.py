@@ -128,9 +128,11 @@ def resize(r: Rewriter) -> Nodes:
         if doubled and attribs.get("coordinate_transformation_mode", "half_pixel") == "half_pixel":
             _whole(r, x, factors, "linear", "half_pixel")
             return r.nodes
+        sizes = list(shape)
         for axis in moving:
             matrix = _along(r, np.eye(shape[axis]), scales[axis], target[axis], attribs)
-            x = _multiply_axis(r, x, axis, matrix)
+            x = _multiply_axis(r, x, axis, sizes, matrix)
+            sizes[axis] = target[axis]
     r.op("Identity", x, to=r.output())
     return r.nodes
 
@@ -171,16 +173,15 @@ def _whole(r: Rewriter, x: str, factors: list[int], mode: str, coordinates: str)
          mode=mode, coordinate_transformation_mode=coordinates, **extra)  # fmt: skip
 
 
-def _multiply_axis(r: Rewriter, x: str, axis: int, matrix: Array) -> str:
+def _multiply_axis(r: Rewriter, x: str, axis: int, shape: list[int], matrix: Array) -> str:
     # matrix[i, j] is the weight of input item i in output item j.
-    rank = len(r.shape())
-    if axis == rank - 1:
-        return r.op("MatMul", x, r.like(matrix))
-    if axis == rank - 2:
-        return r.op("MatMul", r.like(matrix.T), x)
+    rank = len(shape)
     order = [i for i in range(rank) if i != axis] + [axis]
-    product = r.op("MatMul", r.op("Transpose", x, perm=order), r.like(matrix))
-    return r.op("Transpose", product, perm=[order.index(i) for i in range(rank)])
+    moved = x if axis == rank - 1 else r.op("Transpose", x, perm=order)
+    sizes = [shape[i] for i in order]
+    flat = r.reshape(moved, (math.prod(sizes[:-1]), sizes[-1]))
+    product = r.reshape(r.op("MatMul", flat, r.like(matrix)), (*sizes[:-1], matrix.shape[1]))
+    return product if axis == rank - 1 else r.op("Transpose", product, perm=[order.index(i) for i in range(rank)])
 
 
 SPATIAL: dict[str, Rule] = {

@@ -1,0 +1,129 @@
+"""The numeric check that every conversion ends with: source and result compute the same on random inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from nnc_codec.report import ErrorMeasure, OutputComparison
+
+from ..errors import ConversionError, MismatchError
+from .onnx_to_nnef import Port
+from .skeleton import INTEGERS
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4
+"""Largest difference that passes, relative to the largest magnitude of the reference output."""
+
+_PASS_THROUGH = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice"})
+
+
+def random_inputs(ports: Sequence[Port], model: ModelProto, seed: int = 0) -> dict[str, Array]:
+    """Inputs by ONNX name: normally distributed floats, and integers that are legal indices where they index.
+
+    The numbers depend on `seed` alone.
+    """
+    rng = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {}
+    for port in ports:
+        dtype = helper.tensor_dtype_to_np_dtype(port.elem_type)
+        if port.elem_type in INTEGERS:
+            inputs[port.onnx] = rng.integers(0, _index_bound(model, port.onnx), port.shape).astype(dtype)
+        elif port.elem_type == TensorProto.BOOL:
+            inputs[port.onnx] = rng.integers(0, 2, port.shape).astype(bool)
+        else:
+            inputs[port.onnx] = rng.standard_normal(port.shape).astype(dtype)
+    return inputs
+
+
+def _index_bound(model: ModelProto, name: str) -> int:
+    """Smallest table that `name` indexes, looked for through operations that only move data."""
+    shapes = {proto.name: tuple(proto.dims) for proto in model.graph.initializer}
+    for info in model.graph.value_info:
+        shapes.setdefault(info.name, tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim))
+    bound, names = 8, {name}
+    found = []
+    for node in model.graph.node:
+        if names & set(node.input):
+            if node.op_type == "Gather" and node.input[1] in names and node.input[0] in shapes:
+                axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+                shape = shapes[node.input[0]]
+                found.append(shape[axis] if -len(shape) <= axis < len(shape) else 0)
+            elif node.op_type in _PASS_THROUGH:
+                names.update(node.output)
+    return max(1, min([size for size in found if size > 0], default=bound))
+
+
+def run_onnx(model: ModelProto | bytes | str, inputs: dict[str, Array]) -> list[Array]:
+    """Outputs of an ONNX model without optimizations: by onnxruntime if it is installed, else by onnx itself.
+
+    Raises:
+        ConversionError: the model cannot be run.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, inputs)]  # type: ignore[arg-type]
+        except Exception as error:
+            raise ConversionError(f"the model cannot be run for the check: {error}", hint="install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    data = model.SerializeToString() if isinstance(model, ModelProto) else model
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        known = {entry.name for entry in session.get_inputs()}
+        return list(session.run(None, {name: value for name, value in inputs.items() if name in known}))
+    except Exception as error:
+        # onnxruntime's exception classes are not public.
+        raise ConversionError(f"the model cannot be run for the check: {error}"[:1000]) from error
+
+
+def compare(
+    names: Sequence[str], reference: Sequence[Array], result: Sequence[Array], *, tolerance: float = TOLERANCE
+) -> tuple[OutputComparison, ...]:
+    """Compares outputs one by one.
+
+    Raises:
+        MismatchError: one differs in shape, in a whole number or truth value, or by more than `tolerance`.
+    """
+    if len(reference) != len(result):
+        raise MismatchError(f"{len(result)} outputs where the source has {len(reference)}")
+    return tuple(_compare(*item, tolerance) for item in zip(names, reference, result, strict=True))
+
+
+def _compare(name: str, reference: Array, result: Array, tolerance: float) -> OutputComparison:
+    if reference.shape != result.shape:
+        raise MismatchError(f"output {name!r} has shape {result.shape}, the source's has {reference.shape}")
+    exact = reference.dtype.kind != "f"
+    wanted, given = reference.astype(np.float64), result.astype(np.float64)
+    same_nonfinite = np.array_equal(wanted[~np.isfinite(wanted)], given[~np.isfinite(wanted)], equal_nan=True)
+    finite = np.isfinite(wanted)
+    difference = np.abs(wanted - given)[finite]
+    worst = float(difference.max()) if difference.size else 0.0
+    scale = float(np.abs(wanted[finite]).max()) if finite.any() else 0.0
+    allowed = 0.0 if exact else tolerance * max(scale, 1e-6)
+    # Written so that a NaN in the result fails.
+    if not same_nonfinite or not worst <= allowed:
+        raise MismatchError(
+            f"output {name!r} differs by {worst:.3g} where values reach {scale:.3g}",
+            hint="this model cannot be converted faithfully; please report it",
+        )
+    power = float(wanted[finite] @ wanted[finite])
+    noise = float(difference @ difference)
+    relative = float(np.sqrt(noise / power)) if power else 0.0
+    error = ErrorMeasure(max_abs=worst, rel_rms=relative, snr_db=-20 * np.log10(relative) if relative else None)
+    return OutputComparison(
+        name=name, shape=tuple(wanted.shape), dtype=str(reference.dtype), identical=worst == 0.0, error=error
+    )
+
+

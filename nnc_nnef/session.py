@@ -1,0 +1,88 @@
+"""Running NNEF models in the reference interpreter of the Khronos group, ``nnef.Session``.
+
+The interpreter is C++ that trusts its input, so it runs in a child process (:mod:`nnc_nnef.child`). It knows
+float32, int32 and bool; 16- and 64-bit variables are widened or narrowed for it.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import dat
+from .archive_writer import Member, from_bytes, write_archive
+from .child import DEFAULT_LIMITS, ChildLimits, run_folder
+from .container import GRAPH
+from .convert.fragments import INTERPRETED
+from .errors import SessionError
+from .labels import member_of
+
+Array = NDArray[Any]
+
+_CALL = re.compile(r"=\s*([a-z_][a-z0-9_]*)\s*(?:<[a-z]+>)?\s*\(")
+
+
+def used_operations(text: str) -> set[str]:
+    """Names of the operations that the body of a flat graph applies."""
+    body = text[text.find("graph ") :]
+    return set(_CALL.findall(re.sub(r"#[^\n\r]*", "", body)))
+
+
+def run_session(
+    text: str,
+    variables: Iterable[tuple[str, Callable[[], Array]]],
+    inputs: Sequence[Array],
+    *,
+    limits: ChildLimits = DEFAULT_LIMITS,
+) -> list[Array]:
+    """Runs a graph on the reference interpreter.
+
+    Args:
+        text: ``graph.nnef``.
+        variables: labels, each with a function that gives the values.
+        inputs: in the order of the graph's inputs.
+        limits: of the child process.
+
+    Returns:
+        One array per graph output.
+
+    Raises:
+        SessionError: the interpreter refuses the model, crashes, or exceeds `limits`.
+    """
+    lowered = sorted(used_operations(text) - INTERPRETED)
+
+    def members() -> Iterable[Member]:
+        yield from_bytes(GRAPH, text.encode("ascii"))
+        for label, values in variables:
+            yield from_bytes(member_of(label), dat.build(interpretable(values()), name=label))
+
+    with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
+        folder = Path(private, "model")
+        write_archive(folder, members(), kind="directory")
+        return run_folder(folder, [interpretable(array) for array in inputs], lowered, limits)
+
+
+def interpretable(array: Array) -> Array:
+    """The array in one of the three types the interpreter knows.
+
+    Raises:
+        SessionError: an integer does not fit 32 bits.
+    """
+    if array.dtype.kind == "f":
+        return np.asarray(array, np.float32)
+    if array.dtype.kind == "b":
+        return array
+    if array.size and (int(array.min()) < -(1 << 31) or int(array.max()) >= 1 << 31):
+        raise SessionError("an integer does not fit the interpreter's 32 bits")
+    return np.asarray(array, np.int32)
+
+
+def by_label(variables: Mapping[str, Array]) -> list[tuple[str, Callable[[], Array]]]:
+    """`variables` in the form :func:`run_session` takes."""
+    return [(label, lambda value=value: value) for label, value in variables.items()]  # type: ignore[misc]
