@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "cost.h"
+#include "cpu.h"
 #include "quantizer.h"
 #include "reconstruct.h"
 #include "single.h"
@@ -204,7 +205,7 @@ NB_MODULE(_native, m) {
         return to_python(guarded([&] { return quantize_trellis(weights.data(), coding, step, out.data()); }));
       },
       nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("out"));
-  m.def("trellis_kernel", &trellis_kernel);
-  m.def("use_portable_trellis", &use_portable_trellis, nb::arg("portable"));
+  m.def("has_avx2", &has_avx2);
+  m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));
   m.def("cost_numbers", &cost_numbers);
 }

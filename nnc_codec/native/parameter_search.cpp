@@ -1,114 +1,157 @@
 #include "parameter_search.h"
 
+#include <algorithm>
 #include <array>
 
 #include "binarization.h"
 #include "cost.h"
+#include "cpu.h"
+
+#ifdef NNC_AVX2
+#include <immintrin.h>
+#endif
 
 namespace nnc {
 
 namespace {
 
-// Sets with equal shifts move alike and end up in the same state once they have seen enough bins, so a model soon
-// needs four running estimators instead of nine.
-constexpr int kGroups = 4;
-constexpr int kGroupOf[kParameterSets] = {0, 0, 0, 1, 2, 2, 2, 3, 3};
-constexpr int kFastOf[kGroups] = {1, 0, 2, 3};
-constexpr int kSlowOf[kGroups] = {0, 1, 2, 1};
 constexpr std::uint64_t kIndexCost = 3 * kBypassCost;
+constexpr int kWord = 64;  // bins tried at once
 
-struct Lane {
-  int f = 0;
-  int s = 0;
+// Estimators of the nine sets, one 16-bit lane each; the last seven lanes are idle.
+struct alignas(32) Lanes {
+  std::int16_t f[16];
+  std::int16_t s[16];
+  bool operator==(const Lanes& other) const {
+    return std::equal(f, f + kParameterSets, other.f) && std::equal(s, s + kParameterSets, other.s);
+  }
 };
+using Costs = std::array<std::uint32_t, kParameterSets>;
 
-inline void step(Lane& lane, int group, unsigned bit) {
-  lane.f = kFast.next[kFastOf[group]][bit][static_cast<std::uint8_t>(lane.f)];
-  lane.s += kSlow.add[kSlowOf[group]][bit][((lane.s - static_cast<int>(bit ^ 1u)) >> 7) + 16];
+// Runs `count` bins, first one in the highest of the `count` low bits of `word`.
+void run_portable(Lanes& lanes, std::uint64_t word, int count, const CostTable& costs, Costs& sum) {
+  for (int i = 0; i < kParameterSets; ++i) {
+    const ParameterSet& set = kParameterSet[i];
+    int f = lanes.f[i], s = lanes.s[i];
+    std::uint32_t cost = 0;
+    for (int b = count; b-- > 0;) {
+      const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
+      cost += costs.bit[bit][static_cast<std::size_t>(((16 * f + s) >> 3) + 512)];
+      f = kFast.next[set.fast_shift][bit][static_cast<std::uint8_t>(f)];
+      s += kSlow.add[set.slow_shift][bit][((s - static_cast<int>(bit ^ 1u)) >> 7) + 16];
+    }
+    lanes.f[i] = static_cast<std::int16_t>(f);
+    lanes.s[i] = static_cast<std::int16_t>(s);
+    sum[static_cast<std::size_t>(i)] = cost;
+  }
 }
-inline std::uint32_t index_of(const Lane& lane) { return static_cast<std::uint32_t>(((16 * lane.f + lane.s) >> 3) + 512); }
+
+#ifdef NNC_AVX2
+// Step of every lane: kStep[16 + t] >> shift, where t is the estimator towards the bit, in -16..15.
+__attribute__((target("avx2"))) inline __m256i steps(__m256i t, __m256i doubled_low, __m256i scale) {
+  const __m256i low = _mm256_shuffle_epi8(
+      doubled_low, _mm256_or_si256(_mm256_and_si256(t, _mm256_set1_epi16(15)), _mm256_set1_epi16(-32768)));
+  const __m256i high = _mm256_andnot_si256(_mm256_cmpeq_epi16(t, _mm256_set1_epi16(15)), _mm256_set1_epi16(2 * 4));
+  // The table of bytes cannot hold doubled entries, so the shift to the left happens here.
+  const __m256i either = _mm256_blendv_epi8(high, _mm256_add_epi16(low, low), _mm256_srai_epi16(t, 15));
+  return _mm256_mulhi_epu16(either, scale);
+}
+
+__attribute__((target("avx2"))) void run_avx2(Lanes& lanes, std::uint64_t word, int count, const CostTable& costs,
+                                              Costs& sum) {
+  alignas(32) std::uint16_t fast_scale[16] = {}, slow_scale[16] = {};
+  alignas(32) std::uint8_t table[32];
+  for (int i = 0; i < kParameterSets; ++i) {
+    fast_scale[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].fast_shift));
+    slow_scale[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].slow_shift));
+  }
+  for (int i = 0; i < 32; ++i) table[i] = kStep[i & 15];
+  const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(table));
+  const __m256i fast = _mm256_load_si256(reinterpret_cast<const __m256i*>(fast_scale));
+  const __m256i slow = _mm256_load_si256(reinterpret_cast<const __m256i*>(slow_scale));
+  __m256i f = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.f));
+  __m256i s = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.s));
+  __m256i total = _mm256_setzero_si256();
+  std::uint32_t last = 0;
+  for (int b = count; b-- > 0;) {
+    const int bit = static_cast<int>(word >> b & 1u);
+    const __m256i index = _mm256_srai_epi16(_mm256_add_epi16(_mm256_slli_epi16(f, 4), s), 3);
+    const std::uint32_t* const of_bit = costs.bit[static_cast<std::size_t>(bit)].data() + 512;
+    total = _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(of_bit),
+                                                           _mm256_cvtepi16_epi32(_mm256_castsi256_si128(index)), 4));
+    last += of_bit[static_cast<std::int16_t>(_mm256_extract_epi16(index, 8))];
+    const __m256i d = _mm256_set1_epi16(static_cast<short>(2 * bit - 1));
+    const __m256i tf = _mm256_srai_epi16(_mm256_sign_epi16(f, d), 3);
+    const __m256i ts = _mm256_srai_epi16(_mm256_sign_epi16(s, d), 7);
+    f = _mm256_add_epi16(f, _mm256_sign_epi16(steps(tf, low, fast), d));
+    s = _mm256_add_epi16(s, _mm256_sign_epi16(steps(ts, low, slow), d));
+  }
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes.f), f);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes.s), s);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(sum.data()), total);
+  sum[8] = last;
+}
+#endif
+
+using Run = void (*)(Lanes&, std::uint64_t, int, const CostTable&, Costs&);
+
+Run pick_run() {
+#ifdef NNC_AVX2
+  if (has_avx2()) return run_avx2;
+#endif
+  return run_portable;
+}
 
 // Trial of one model: the nine accumulators and the bins not yet tried.
 class Trial {
  public:
   void start() {
-    for (int i = 0; i < kParameterSets; ++i) lanes_[i] = {kParameterSet[i].f, kParameterSet[i].s};
-    merged_ = false;
+    for (int i = 0; i < kParameterSets; ++i) {
+      lanes_.f[i] = kParameterSet[i].f;
+      lanes_.s[i] = kParameterSet[i].s;
+    }
+    still_ = false;
   }
-  void add(unsigned bit, const CostTable& costs) {
+  void add(unsigned bit, Run run, const CostTable& costs) {
     word_ = (word_ << 1) | bit;
-    if (++bits_ == 64) flush(costs);
+    if (++bits_ == kWord) flush(run, costs);
   }
-  void flush(const CostTable& costs) {
+  void flush(Run run, const CostTable& costs) {
     if (!bits_) return;
-    if (merged_)
-      run_merged(costs);
-    else
-      run_all(costs);
+    // A word of zeros that left all estimators where they were costs the same again.
+    if (!(still_ && word_ == 0 && bits_ == kWord)) {
+      const Lanes before = lanes_;
+      run(lanes_, word_, bits_, costs, word_cost_);
+      still_ = word_ == 0 && bits_ == kWord && before == lanes_;
+    }
+    for (std::size_t i = 0; i < kParameterSets; ++i) cost_[i] += word_cost_[i];
     word_ = 0;
     bits_ = 0;
   }
   std::uint8_t best() const {
     std::uint64_t least = cost_[0];
     std::uint8_t set = 0;
-    for (int i = 1; i < kParameterSets; ++i)
+    for (std::uint8_t i = 1; i < kParameterSets; ++i)
       if (cost_[i] + kIndexCost < least) {
         least = cost_[i] + kIndexCost;
-        set = static_cast<std::uint8_t>(i);
+        set = i;
       }
     return set;
   }
 
  private:
-  void run_all(const CostTable& costs) {
-    for (int i = 0; i < kParameterSets; ++i) {
-      Lane lane = lanes_[i];
-      std::uint64_t cost = 0;
-      for (int b = bits_; b-- > 0;) {
-        const unsigned bit = static_cast<unsigned>(word_ >> b) & 1u;
-        cost += costs.bit[bit][index_of(lane)];
-        step(lane, kGroupOf[i], bit);
-      }
-      lanes_[i] = lane;
-      cost_[i] += cost;
-    }
-    merged_ = same(0, 1) && same(0, 2) && same(4, 5) && same(4, 6) && same(7, 8);
-  }
-  void run_merged(const CostTable& costs) {
-    Lane a = lanes_[0], b = lanes_[3], c = lanes_[4], d = lanes_[7];
-    std::uint64_t ca = 0, cb = 0, cc = 0, cd = 0;
-    for (int n = bits_; n-- > 0;) {
-      const unsigned bit = static_cast<unsigned>(word_ >> n) & 1u;
-      const std::uint32_t* const table = costs.bit[bit].data();
-      ca += table[index_of(a)];
-      cb += table[index_of(b)];
-      cc += table[index_of(c)];
-      cd += table[index_of(d)];
-      step(a, 0, bit);
-      step(b, 1, bit);
-      step(c, 2, bit);
-      step(d, 3, bit);
-    }
-    lanes_[0] = lanes_[1] = lanes_[2] = a;
-    lanes_[3] = b;
-    lanes_[4] = lanes_[5] = lanes_[6] = c;
-    lanes_[7] = lanes_[8] = d;
-    const std::uint64_t by_group[kGroups] = {ca, cb, cc, cd};
-    for (int i = 0; i < kParameterSets; ++i) cost_[i] += by_group[kGroupOf[i]];
-  }
-  bool same(int i, int j) const { return lanes_[i].f == lanes_[j].f && lanes_[i].s == lanes_[j].s; }
-
+  Lanes lanes_{};
   std::uint64_t word_ = 0;
   int bits_ = 0;
-  bool merged_ = false;
-  std::array<Lane, kParameterSets> lanes_{};
+  bool still_ = false;
+  Costs word_cost_{};
   std::array<std::uint64_t, kParameterSets> cost_{};
 };
 
 class Search {
  public:
-  explicit Search(std::uint32_t models) : costs_(cost_table()), trials_(models) { restart(); }
-  void bin(std::uint32_t model, bool bit) { trials_[model].add(bit, costs_); }
+  explicit Search(std::uint32_t models) : run_(pick_run()), costs_(cost_table()), trials_(models) { restart(); }
+  void bin(std::uint32_t model, bool bit) { trials_[model].add(bit, run_, costs_); }
   void bypass(std::uint32_t, unsigned) {}
   void level() {}
   void block_row(std::uint32_t) {
@@ -124,11 +167,12 @@ class Search {
 
  private:
   void flush() {
-    for (Trial& t : trials_) t.flush(costs_);
+    for (Trial& t : trials_) t.flush(run_, costs_);
   }
   void restart() {
     for (Trial& t : trials_) t.start();
   }
+  Run run_;
   const CostTable& costs_;
   std::vector<Trial> trials_;
 };

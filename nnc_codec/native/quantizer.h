@@ -19,9 +19,4 @@ Status quantize_uniform(const float* weights, std::size_t count, float step, std
 // `out` receives multiples in raster order.
 Status quantize_trellis(const float* weights, const TensorCoding& coding, float step, std::int32_t* out);
 
-// The instruction set the trellis runs on here: "avx2" or "portable".
-const char* trellis_kernel();
-// Forces the portable kernel, so that both can be compared on one machine.
-void use_portable_trellis(bool portable);
-
 }  // namespace nnc

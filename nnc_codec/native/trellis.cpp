@@ -8,11 +8,11 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu.h"
 #include "quantizer.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#ifdef NNC_AVX2
 #include <immintrin.h>
-#define NNC_TRELLIS_AVX2 1
 #endif
 
 namespace nnc {
@@ -62,7 +62,7 @@ void forward_portable(const float* w, std::size_t n, double scale, double* cost,
   }
 }
 
-#ifdef NNC_TRELLIS_AVX2
+#ifdef NNC_AVX2
 // Two registers hold the costs: x = (0 2 | 7 5), y = (4 6 | 3 1). The even branches into (0 1 | 4 5) start in x and the odd
 // ones in y; into (2 3 | 6 7) it is the other way round.
 __attribute__((target("avx2"))) void forward_avx2(const float* w, std::size_t n, double scale, double* cost,
@@ -116,17 +116,6 @@ __attribute__((target("avx2"))) void forward_avx2(const float* w, std::size_t n,
 }
 #endif
 
-bool force_portable = false;
-
-bool has_avx2() {
-#ifdef NNC_TRELLIS_AVX2
-  static const bool available = __builtin_cpu_supports("avx2");
-  return available && !force_portable;
-#else
-  return false;
-#endif
-}
-
 void trace_back(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
                 std::int32_t* out) {
   unsigned state = 0;
@@ -148,7 +137,7 @@ void search(const float* w, std::size_t n, double scale, std::int32_t* out) {
   double cost[8];
   std::fill(cost, cost + 8, 0.5 * DBL_MAX);
   cost[0] = 0;
-#ifdef NNC_TRELLIS_AVX2
+#ifdef NNC_AVX2
   if (has_avx2())
     forward_avx2(w, n, scale, cost, decisions.data());
   else
@@ -158,9 +147,6 @@ void search(const float* w, std::size_t n, double scale, std::int32_t* out) {
 }
 
 }  // namespace
-
-const char* trellis_kernel() { return has_avx2() ? "avx2" : "portable"; }
-void use_portable_trellis(bool portable) { force_portable = portable; }
 
 Status quantize_trellis(const float* weights, const TensorCoding& coding, float step, std::int32_t* out) {
   const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
