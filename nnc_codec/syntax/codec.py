@@ -100,11 +100,14 @@ class _Source:
         if element.low is None or element.high is None:
             return
         low, high, name = self.text(element.low), self.text(element.high), element.name
-        if element.count is not None:
-            self.put(depth, f"if {name} and (min({name}) < {low} or max({name}) > {high}):")
-        else:
+        if element.count is None:
             self.put(depth, f"if {name} < {low} or {name} > {high}:")
-        self.put(depth + 1, f"b.fail('corrupt', {name!r}, f'{{{name}}} is outside {{{low}}}..{{{high}}}')")
+            wrong = name
+        else:
+            self.put(depth, f"if {name} and (min({name}) < {low} or max({name}) > {high}):")
+            wrong = f"next(x for x in {name} if x < {low} or x > {high})"
+        message = f"f'{{{wrong}}} is outside {{{low}}}..{{{high}}}'"
+        self.put(depth + 1, f"b.fail('corrupt', {name!r}, {message})")
 
     def checks(self, element: Element) -> None:
         for check in element.require:

@@ -121,6 +121,7 @@ class _Reader:
         target = f"v.{element.name}"
         if element.count is None:
             self.read_one(element, depth, target)
+            self.bounds(element, depth, target)
             return
         count = f"entries_of_{element.name}"
         self.put(depth, f"const std::int64_t {count} = {element.count.cpp(self.resolve)};")
@@ -129,6 +130,7 @@ class _Reader:
         self.put(depth, f"for (std::int64_t index = 0; index < {count}; ++index) {{")
         self.read_one(element, depth + 1, f"{target}[static_cast<std::size_t>(index)]")
         self.put(depth, "}")
+        self.bounds(element, depth, target)
 
     def read_one(self, element: Element, depth: int, target: str) -> None:
         width = element.width.cpp(self.resolve) if element.width is not None else ""
@@ -144,10 +146,18 @@ class _Reader:
             self.attempt(depth, f"r.{'rest' if element.kind == 'data' else 'flt'}({target})", element.name)
         else:
             self.attempt(depth, f"r.{element.kind}({width}, {target})", element.name)
-        if element.low is not None and element.high is not None:
-            low, high = element.low.cpp(self.resolve), element.high.cpp(self.resolve)
-            outside = f"val({target}) < {low} || val({target}) > {high}"
-            self.refuse(depth, outside, "corrupt", f"{element.name}: out of range")
+
+    def bounds(self, element: Element, depth: int, target: str) -> None:
+        if element.low is None or element.high is None:
+            return
+        low, high = element.low.cpp(self.resolve), element.high.cpp(self.resolve)
+        value = target if element.count is None else "item"
+        if element.count is not None:
+            self.put(depth, f"for (const auto& item : {target}) {{")
+        outside = f"val({value}) < {low} || val({value}) > {high}"
+        self.refuse(depth + (element.count is not None), outside, "corrupt", f"{element.name}: out of range")
+        if element.count is not None:
+            self.put(depth, "}")
 
     def absent(self, element: Element) -> None:
         if element.inferred is None:
