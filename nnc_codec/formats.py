@@ -113,8 +113,10 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         against: the original model; values are compared with it.
         max_rel_error: largest relative rms error against the original that still passes.
-        run: compare outputs of the packed and the unpacked model on random inputs.
+        run: compare outputs of the packed and the unpacked model.
+        inputs: ``.npz`` file with one array per model input for `run`; ``None`` makes random ones.
         seed: of the random inputs.
+        dims: sizes of symbolic dimensions of the random inputs by name; others are 1.
         jobs: worker threads; 0 means one per processor.
         limits: bounds for what the packed file may ask for.
     """
@@ -122,7 +124,9 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     against: Path | None = None
     max_rel_error: float | None = None
     run: bool = False
+    inputs: Path | None = None
     seed: int = 0
+    dims: dict[str, int] = {}
     jobs: int = 0
     limits: Limits = Limits()
 

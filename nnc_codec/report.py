@@ -10,10 +10,12 @@ from typing import Literal
 
 import msgspec
 
+_GRAVITY = (3, 4, 5)
+
 Treatment = Literal["coded", "plain"]
 
 
-class ErrorMeasure(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorMeasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far decoded values are from the original ones.
 
     Attributes:
@@ -178,11 +180,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         code: stable error code (``NNC-E...``).
         message: one line.
+        exit_code: process exit status for this kind of error.
         tensor: name of the tensor it is about.
     """
 
     code: str
     message: str
+    exit_code: int
     tensor: str | None = None
 
 
@@ -220,6 +224,12 @@ class VerifyReport(Report, frozen=True, kw_only=True, omit_defaults=True, tag="v
     tensors: tuple[TensorReport, ...] = ()
     checks: tuple[str, ...] = ()
     outputs: tuple[OutputComparison, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing was found, else the status of the gravest finding: corrupt, mismatch, unsupported."""
+        found = {finding.exit_code for finding in self.findings}
+        return next((code for code in _GRAVITY if code in found), max(found, default=0))
 
 
 class OutputSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,1 +1,65 @@
-"""To be filled."""
+"""ONNX models with weights coded by ISO/IEC 15938-17: pack, unpack, inspect, verify, run while still coded.
+
+The names below are imported when they are first used, so that importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnc_codec.formats import PackOptions, RunOptions, UnpackOptions, VerifyOptions
+
+    from .inspection import inspect
+    from .library import get_library_path, stats
+    from .loader import InferenceSession, register
+    from .packing import pack
+    from .running import run
+    from .unpacking import unpack
+    from .verification import verify
+
+__all__ = [
+    "InferenceSession",
+    "PackOptions",
+    "RunOptions",
+    "UnpackOptions",
+    "VerifyOptions",
+    "get_library_path",
+    "inspect",
+    "pack",
+    "register",
+    "run",
+    "stats",
+    "unpack",
+    "verify",
+]
+
+_HOMES = {
+    "InferenceSession": "nnc_onnx.loader",
+    "PackOptions": "nnc_codec.formats",
+    "RunOptions": "nnc_codec.formats",
+    "UnpackOptions": "nnc_codec.formats",
+    "VerifyOptions": "nnc_codec.formats",
+    "get_library_path": "nnc_onnx.library",
+    "inspect": "nnc_onnx.inspection",
+    "pack": "nnc_onnx.packing",
+    "register": "nnc_onnx.loader",
+    "run": "nnc_onnx.running",
+    "stats": "nnc_onnx.library",
+    "unpack": "nnc_onnx.unpacking",
+    "verify": "nnc_onnx.verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
