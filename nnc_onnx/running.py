@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 import zipfile
@@ -41,7 +42,7 @@ _INPUT_TYPES: dict[str, str] = {
 }
 
 
-def run(source: Path, options: RunOptions) -> RunReport:
+def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> RunReport:
     """Run a packed or plain model with :class:`nnc_onnx.InferenceSession`.
 
     Raises:
@@ -49,6 +50,7 @@ def run(source: Path, options: RunOptions) -> RunReport:
         NNRError: as the loader.
     """
     start = time.perf_counter()
+    options = options or RunOptions()
     require_onnxruntime()
     from .loader import InferenceSession
 

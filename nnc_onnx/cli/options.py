@@ -1,0 +1,71 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model file; its kind is recognised by content.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default beside MODEL.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document (see schemas/) and nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print a line per tensor.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker threads; 0: one per processor.")
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim", metavar="NAME=SIZE", help="Size of a symbolic input dimension (repeatable); others are 1."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
+
+
+class MethodChoice(str, Enum):
+    """Quantization methods by the names of :class:`nnc_codec.EncodeParams`."""
+
+    dq = "dq"
+    uniform = "uniform"
+    codebook = "codebook"
+
+
+class ModeChoice(str, Enum):
+    """How a session decodes weights."""
+
+    auto = "auto"
+    lazy = "lazy"
+    eager = "eager"
+
+
+class PayloadChoice(str, Enum):
+    """What conversion does with payloads that cannot be carried over."""
+
+    refuse = "refuse"
+    reencode = "reencode"
+    raw = "raw"
+
+
+def parse_dims(dims: list[str] | None) -> dict[str, int]:
+    """``["batch=4"]`` -> ``{"batch": 4}``.
+
+    Raises:
+        click.UsageError: an entry has another form.
+    """
+    parsed = {}
+    for entry in dims or []:
+        name, _, size = entry.rpartition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise typer.BadParameter(f"{entry!r} is not NAME=SIZE with a positive size", param_hint="--dim")
+        parsed[name] = int(size)
+    return parsed

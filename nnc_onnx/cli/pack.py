@@ -1,0 +1,104 @@
+"""``onnx-nnc pack``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options as shared
+from .options import MethodChoice
+
+if TYPE_CHECKING:
+    from nnc_codec.report import PackReport
+
+
+def command(
+    model: shared.Model,
+    output: shared.Output = None,
+    qp: Annotated[
+        int | None,
+        typer.Option("--qp", help="Quantization parameter of all float tensors; default: chosen per tensor."),
+    ] = None,
+    qp_density: Annotated[int, typer.Option("--qp-density", min=0, max=7, help="mps_qp_density.")] = 2,
+    method: Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")] = MethodChoice.dq,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="PATTERN", help="Code these tensors too (repeatable)."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="Leave these tensors (repeatable)."),
+    ] = None,
+    min_elements: Annotated[
+        int | None,
+        typer.Option("--min-elements", min=0, metavar="N", help="Leave tensors smaller than this."),
+    ] = None,
+    external_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--external-data/--embed", help="Payloads in a file beside the model; default above 1 GiB."
+        ),
+    ] = None,
+    jobs: shared.Jobs = 0,
+    force: shared.Force = False,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Code a model's weights; m.onnx becomes m.nnc.onnx."""
+    from nnc_codec.formats import PackOptions
+    from nnc_codec.report import to_json
+
+    from .progress import progress_bar
+    from .registry import recognise
+
+    settings = PackOptions(
+        qp=qp,
+        qp_density=qp_density,
+        method=method.value,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        min_elements=PackOptions().min_elements if min_elements is None else min_elements,
+        external_data=external_data,
+        jobs=jobs,
+        force=force,
+    )
+    model_format, _ = recognise(model)
+    target = output or model_format.default_output(model, "pack")
+    with progress_bar(f"packing {model.name}", enabled=not (json or quiet)) as progress:
+        report = model_format.pack(model, target, settings, progress=progress)
+    if json:
+        typer.echo(to_json(report))
+    elif not quiet:
+        _show(report, verbose=verbose)
+
+
+def _show(report: PackReport, *, verbose: bool) -> None:
+    from .tables import console, error_text, new_table, percent, size, tensor_table
+
+    out = console()
+    if verbose:
+        out.print(tensor_table(report.tensors))
+    coded = report.coded
+    rows = (
+        ("whole model", report.original_bytes, report.packed_bytes),
+        (
+            f"coded tensors ({len(coded)})",
+            sum(tensor.original_bytes for tensor in coded),
+            sum(tensor.stored_bytes for tensor in coded if tensor.same_as is None),
+        ),
+    )
+    table = new_table("", "before", "after", "after/before", right=(1, 2, 3))
+    for label, before, after in rows:
+        table.add_row(label, size(before), size(after), percent(after, before))
+    out.print(table)
+    worst = report.worst
+    facts = [f"{report.bits_per_weight:.2f} bits per weight"]
+    if worst is not None:
+        facts.append(f"worst relative error {error_text(worst.error)} ({worst.name})")
+    facts.append(f"{report.seconds:.1f} s (coding {report.encode_seconds:.1f} s)")
+    out.print("; ".join(facts), markup=False)
+    for note in report.notes:
+        out.print(f"note: {note}", markup=False)
+    out.print(f"wrote {report.output}", markup=False)
