@@ -7,7 +7,9 @@ handing decoded arrays to a session instead would hold every weight twice.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import queue
 import shutil
 import tempfile
 import threading
@@ -18,19 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc_codec.errors import NNRError
 from nnc_codec.files import FileAccessError, access_error
 from nnc_codec.limits import Limits
 
 from .carriage import DOMAIN, is_decode_node
 from .errors import CarriageError
 from .model_io import ALIGNMENT, Model, load, parse
-from .payloads import PackedTensor, decode_payload, packed_tensors, read_payload
+from .payloads import PackedTensor, packed_tensors, read_payload
+from .runtime_errors import RuntimeMemoryError
 from .tensors import is_external, raw_tensor, read_bytes
 from .usage import Usage, Value
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
+
+    from nnc_codec import CodedTensor
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.bin"
@@ -97,8 +103,8 @@ def _expand(
         model = model._replace(folder=Path(base_dir))
     expansion = _Expansion(model, limits)
     try:
-        with _WeightsFile(folder / WEIGHTS_FILE) as weights, ThreadPoolExecutor(jobs) as executor:
-            expansion.write(weights, executor)
+        with _WeightsFile(folder / WEIGHTS_FILE) as weights:
+            expansion.write(weights, jobs)
         (folder / MODEL_FILE).write_bytes(model.proto.SerializeToString())
     except OSError as error:
         raise access_error(error, folder, "write") from error
@@ -122,15 +128,27 @@ class _Expansion:
             if model.proto.opset_import[index].domain == DOMAIN:
                 del model.proto.opset_import[index]
 
-    def write(self, weights: _WeightsFile, executor: ThreadPoolExecutor) -> None:
-        for tensor, offset in self._moved:
-            weights.write(read_bytes(tensor, self._model.folder), offset)
+    def write(self, weights: _WeightsFile, jobs: int) -> None:
+        for moved, offset in self._moved:
+            weights.write(read_bytes(moved, self._model.folder), offset)
+        jobs = min(jobs, len(self._decoded))
+        if jobs == 0:
+            return
+        for tensor, _ in self._decoded:
+            self._open(tensor)  # so that the sizes below are those of the bitstreams
+        buffers = _buffers(jobs, max(tensor.decode.nbytes for tensor, _ in self._decoded))
 
         def write_decoded(item: tuple[PackedTensor, int]) -> None:
-            weights.write(self._decode(item[0]), item[1])
+            tensor, offset = item
+            buffer = buffers.get()
+            try:
+                weights.write(self._decode(tensor, buffer), offset)
+            finally:
+                buffers.put(buffer)
 
-        for _ in executor.map(write_decoded, self._decoded):
-            pass
+        with ThreadPoolExecutor(jobs) as executor:
+            for _ in executor.map(write_decoded, self._decoded):
+                pass
 
     def _move_external(self, usage: Usage, payloads: set[Value]) -> list[tuple[onnx.TensorProto, int]]:
         # Newer onnxruntimes read external data beside the model only, so what is external already moves.
@@ -164,18 +182,43 @@ class _Expansion:
             tensor.external_data.add(key=key, value=str(value))
         return offset
 
-    def _decode(self, tensor: PackedTensor) -> NDArray[Any]:
+    def _open(self, tensor: PackedTensor) -> CodedTensor:
+        """The payload's one tensor, of the shape that the node says."""
         import nnc_codec
 
-        payload = read_payload(tensor, self._model)
-        coded = next(iter(nnc_codec.open(payload, limits=self._limits).values()), None)
-        if coded is not None and coded.shape != tensor.decode.shape:
-            raise CarriageError(
-                f"the payload holds a tensor of shape {list(coded.shape)}, "
-                f"attribute shape is {list(tensor.decode.shape)}",
-                tensor=tensor.decode.output,
-            )
-        return decode_payload(tensor, payload, self._limits)
+        shape = tensor.decode.shape
+        try:
+            coded = list(nnc_codec.open(read_payload(tensor, self._model), limits=self._limits).values())
+            if len(coded) != 1 or coded[0].shape != shape:
+                shapes = ", ".join(str(list(item.shape)) for item in coded)
+                raise CarriageError(
+                    f"the payload holds a tensor of shape {shapes}, attribute shape is {list(shape)}"
+                )
+        except NNRError as error:
+            error.tensor = tensor.decode.output
+            raise
+        return coded[0]
+
+    def _decode(self, tensor: PackedTensor, buffer: mmap.mmap) -> NDArray[Any]:
+        """The tensor, decoded into `buffer`."""
+        decode = tensor.decode
+        flat = np.frombuffer(buffer, np.uint8, decode.nbytes).view(decode.element.dtype)
+        try:
+            return self._open(tensor).decode(out=flat.reshape(decode.shape))
+        except NNRError as error:
+            error.tensor = decode.output
+            raise
+
+
+def _buffers(count: int, nbytes: int) -> queue.SimpleQueue[mmap.mmap]:
+    # Mappings of their own, because freed heap memory would stay with the process.
+    buffers: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+    try:
+        for _ in range(count):
+            buffers.put(mmap.mmap(-1, max(nbytes, 1)))
+    except (OSError, OverflowError, ValueError) as error:
+        raise RuntimeMemoryError(f"cannot allocate {count} buffers of {nbytes} bytes: {error}") from error
+    return buffers
 
 
 def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:

@@ -10,7 +10,6 @@ from nnc_codec.errors import InvalidArgumentError
 
 from . import runtime_settings as settings
 from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
-from .eager import expanded
 from .errors import CarriageError, UnsupportedCarriageError
 from .library import RuntimeStats, stats
 from .model_head import ModelHead, model_bytes, read_head
@@ -60,7 +59,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
     A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``) or are
     decoded while loading (``"eager"``). The weights are the same bits in every mode. So are the outputs where
     onnxruntime runs the same kernels; for weights that are constants of the model it may prepack, fold and
-    fuse, which can change the last bits (``session.disable_prepacking`` = 1 and optimizations off prevent it).
+    fuse, which can change the last bits; ``session.disable_prepacking`` = 1 and optimizations off prevent it.
 
     Args:
         path_or_bytes: the model. External data are found as onnxruntime finds them.
@@ -125,6 +124,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
                 raise_typed(error)
                 raise
             return
+        from .eager import expanded
+
         self._nnc_source = path_or_bytes
         with expanded(path_or_bytes, base_dir=_external_folder(options)) as plain:
             super().__init__(plain, options, *arguments, **kwargs)
@@ -136,6 +137,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         if self._nnc_source is None:
             super().set_providers(providers, provider_options)
             return
+        from .eager import expanded
+
         with expanded(self._nnc_source, base_dir=_external_folder(self._sess_options)) as plain:
             self._model_path = os.fspath(plain)
             super().set_providers(providers, provider_options)

@@ -144,24 +144,15 @@ def linear(
     return made, item
 
 
-def chain(
-    layers: int, wide: int, narrow: int, *, distinct: int | None = None
-) -> tuple[onnx.ModelProto, list[Packed]]:
-    """`layers` times MatMul and Relu, alternately [narrow, wide] and [wide, narrow].
-
-    `distinct` bounds how many different weights are coded; later layers repeat their payloads in initializers
-    of their own.
-    """
+def chain(layers: int, wide: int, narrow: int, **params: object) -> tuple[onnx.ModelProto, list[Packed]]:
+    """`layers` times MatMul and Relu, alternately [narrow, wide] and [wide, narrow]."""
     inputs = [helper.make_tensor_value_info("x0", TensorProto.FLOAT, ["n", narrow])]
-    nodes, packed, coded = [], [], {}
+    nodes, packed = [], []
     for layer in range(layers):
-        shape = (narrow, wide) if layer % 2 == 0 else (wide, narrow)
-        seed = layer % (distinct or layers)
-        array = weights(*shape, seed=seed)
-        if (seed, shape) not in coded:
-            coded[seed, shape] = payload(array, "W")
-        packed.append(Packed(f"W{layer}", array, after=f"x{layer}", bits=coded[seed, shape]))
-        nodes.append(helper.make_node("MatMul", [f"x{layer}", f"W{layer}"], [f"m{layer}"]))
+        array = weights(*((narrow, wide) if layer % 2 == 0 else (wide, narrow)), seed=layer)
+        name = f"W{layer}"
+        packed.append(Packed(name, array, after=f"x{layer}", bits=payload(array, name, **params)))
+        nodes.append(helper.make_node("MatMul", [f"x{layer}", name], [f"m{layer}"]))
         nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"x{layer + 1}"]))
     last = wide if layers % 2 else narrow
     outputs = [helper.make_tensor_value_info(f"x{layers}", TensorProto.FLOAT, ["n", last])]
