@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import ConversionError
-from .skeleton import Array, Skeleton, attributes, lift_constants, where
+from .skeleton import Array, Skeleton, attributes, check_domains, lift_constants, where
 
 _MAX_FOLDED = 1 << 20
 _NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
@@ -58,6 +58,8 @@ def _fold_once(skeleton: Skeleton) -> bool:
         else:
             kept.append(node)
     skeleton.nodes = kept
+    # Inlined branches bring constants and foreign operations of their own.
+    check_domains(skeleton)
     lift_constants(skeleton)
     return changed
 

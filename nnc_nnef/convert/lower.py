@@ -10,13 +10,14 @@ from ..errors import ConversionError
 from .fold import fold
 from .rules import apply_rules
 from .rules_form import FORM
+from .rules_index import INDEX
 from .rules_integer import INTEGER, QUANTIZED
 from .rules_math import MATH
 from .rules_recurrent import RECURRENT
 from .rules_spatial import SPATIAL
 from .skeleton import FLOATS, INTEGERS, Array, Skeleton, Weight, build_skeleton, where
 
-_RULES = {**FORM, **MATH, **SPATIAL, **RECURRENT, **QUANTIZED}
+_RULES = {**FORM, **INDEX, **MATH, **SPATIAL, **RECURRENT, **QUANTIZED}
 
 #: Operations left after lowering, each with one NNEF counterpart.
 TARGET = frozenset(

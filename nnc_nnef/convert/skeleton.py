@@ -112,7 +112,10 @@ class Skeleton:
 
     def infer(self) -> None:
         """Recomputes `shapes` and `types` of all tensors."""
-        inferred = onnx.shape_inference.infer_shapes(self.to_model(), data_prop=True)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(self.to_model(), data_prop=True)
+        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            raise ConversionError(f"the graph's shapes contradict each other: {error}"[:1000]) from error
         self.shapes, self.types = {}, {}
         graph = inferred.graph
         for info in (*graph.input, *graph.value_info, *graph.output):
@@ -211,8 +214,22 @@ def build_skeleton(
     skeleton.nodes = list(graph.node)
     skeleton.outputs = [info.name for info in graph.output]
     skeleton.types.update({info.name: info.type.tensor_type.elem_type for info in graph.output})
+    check_domains(skeleton)
     lift_constants(skeleton)
     return skeleton
+
+
+def check_domains(skeleton: Skeleton) -> None:
+    """Refuses operations outside the default domain.
+
+    Raises:
+        ConversionError: there is one.
+    """
+    for node in skeleton.nodes:
+        if node.domain not in ("", "ai.onnx"):
+            raise ConversionError(
+                f"operations of domain {node.domain!r} cannot be converted", op=node.op_type, node=where(node)
+            )
 
 
 def all_names(graph: GraphProto) -> set[str]:
@@ -238,9 +255,9 @@ def _fixed_shape(
     tensor = info.type.tensor_type
     if info.name in input_shapes:
         shape = tuple(int(size) for size in input_shapes[info.name])
-        declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+        declared = [dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim]
         if tensor.HasField("shape") and (
-            len(declared) != len(shape) or any(d not in (None, 0, s) for d, s in zip(declared, shape, strict=True))
+            len(declared) != len(shape) or any(d not in (None, s) for d, s in zip(declared, shape, strict=True))
         ):
             raise ShapeError(f"shape {shape} given for input {info.name!r} contradicts the model's {declared}")
         return shape, tensor.elem_type
