@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import click
 import typer
 
 from . import convert, inspect, pack, run, unpack, verify
@@ -19,10 +18,14 @@ EXIT_USER = 1
 EXIT_INTERNAL = 2
 EXIT_INTERRUPTED = 130
 
+# Recent typer brings its own copy of click and older ones use the package, so the classes come from
+# typer itself.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
 app = typer.Typer(
     name="onnx-nnc",
     help="Neural network coding (ISO/IEC 15938-17) for ONNX and NNEF models.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,12 +47,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,15 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = os.environ.get("NNC_DEBUG") == "1"
     try:
         status = app(args=arguments, prog_name="onnx-nnc", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message(), err=True)
-        return EXIT_USER
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "onnx-nnc"
-        return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", EXIT_USER)
-    except click.ClickException as error:
-        return _fail(error.format_message(), EXIT_USER)
-    except (click.Abort, KeyboardInterrupt):
+    except _UsageError as error:
+        return _usage(error)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has seen enough; keep Python from complaining when it flushes at exit.
@@ -80,6 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _report(error)
     return status if isinstance(status, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "onnx-nnc"
+    format_message = getattr(error, "format_message", None)
+    message = str(format_message() if format_message is not None else error)
+    return _fail(f"{message.strip().rstrip('.')}; see {command} --help", EXIT_USER)
 
 
 def _report(error: Exception) -> int:
