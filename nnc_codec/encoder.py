@@ -1,74 +1,88 @@
-"""Tensors to a bitstream: start unit, model parameter set, topology unit, one data unit per tensor."""
+"""Tensors to a bitstream: start unit, model parameter set, topology unit, data units."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import quantize, syntax
-from .elements import as_source, format_of, is_float
-from .errors import InvalidArgumentError, NNRError
-from .params import EncodeParams, Method, TensorParams
+from . import syntax
+from .blocks import Role, roles_by_name, roles_by_payload
+from .errors import InvalidArgumentError
+from .folding import fold_batch_norm
 from .parallel import pool_of
-from .payload import Source, Tools, encode_payload
+from .params import Block, EncodeParams, TensorParams
+from .state import UpdateState
 from .syntax.context import Context
-from .syntax.data_unit import CabacEntryPoint, CabacEntryPointList, CompressedDataUnitHeader
-from .syntax.enums import NnrUnitType, PayloadType, QuantizationMethodFlags, TopologyStorageFormat
+from .syntax.enums import CompressedParameterTypes as Cpt
+from .syntax.enums import NnrUnitType, QuantizationMethodFlags, TopologyStorageFormat
 from .syntax.parameter_sets import ModelParameterSet
 from .syntax.topology import TopologyUnitHeader, TopologyUnitPayload
 from .syntax.units import StartUnitHeader, UnitHeader
+from .unit_encoder import Coded, Part, UnitPlan, check_name, encode_unit
 
+Tensors = Mapping[str, npt.NDArray[Any]]
 Progress = Callable[[str, int], None]
 """Called with a tensor's name and its size in bytes once it is coded."""
 
 
 def encode(
-    tensors: Mapping[str, npt.NDArray[Any]],
+    tensors: Tensors,
     params: EncodeParams | None = None,
     *,
+    base: UpdateState | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> bytes:
     """Code tensors into one NNR bitstream.
 
-    Float tensors (float16, bfloat16, float32, float64) are quantized into FLOAT units; integer tensors within 32 bits
-    become INT units and stay exact. The bytes depend on the tensors and ``params`` alone.
+    Float tensors (float16, bfloat16, float32, float64) are quantized into FLOAT units, or BLOCK units with
+    ``params.blocks``; integer tensors within 32 bits become INT units and stay exact. The bytes depend on the tensors,
+    ``params`` and ``base`` alone.
 
     Args:
         tensors: name -> array with at least one dimension and one element. Names are unique UTF-8 strings.
         params: options; the defaults are those of :class:`EncodeParams`.
+        base: state of a sequence of updates, advanced by this call; the tensors are then differences unless
+            ``base.compress_differences`` is off.
         executor: where tensors are coded; ``None`` uses threads, one per processor.
-        progress: called after each tensor.
+        progress: called after each unit, with the name of its first tensor.
 
     Returns:
-        The bitstream: STR, MPS, [TPL], one NDU per tensor in the order given.
+        The bitstream: STR, MPS, [TPL], data units in the order of ``tensors``.
 
     Raises:
         InvalidArgumentError: a tensor or an option cannot be coded; says which.
-        UnsupportedError: a method that is not available.
     """
     options = params or EncodeParams()
-    unknown = sorted(options.per_tensor.keys() - tensors.keys())
-    if unknown:
-        raise InvalidArgumentError(f"per_tensor names {unknown[0]!r}, which is not among the tensors")
-    context, head = bitstream_head(options)
-    jobs = [_Job(index, name, array, options, context) for index, (name, array) in enumerate(tensors.items())]
-    units = [b""] * len(jobs)
-    order = sorted(jobs, key=lambda job: -np.asarray(job.array).size)
-    with pool_of(executor, len(jobs)) as pool:
-        for job, unit in zip(order, pool.map(_Job.run, order), strict=True):
-            units[job.index] = unit
+    identifiers = {name: index for index, name in enumerate(tensors)}
+    if options.fold_batch_norm:
+        tensors, options = fold_batch_norm(tensors, options)
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    for name in arrays:
+        check_name(name)
+    context, head = bitstream_head(options, parents=base is not None and base.compress_differences)
+    plans = plan_units(arrays, options, base, identifiers)
+    order = sorted(range(len(plans)), key=lambda i: -sum(part.array.size for part in plans[i].parts))
+    coded: list[Coded] = [Coded(b"", {})] * len(plans)
+    with pool_of(executor, len(plans)) as pool:
+        jobs = pool.map(encode_unit, (plans[i] for i in order), [options] * len(order), [context] * len(order))
+        for index, unit in zip(order, jobs, strict=True):
+            coded[index] = unit
             if progress is not None:
-                progress(job.name, int(np.asarray(job.array).nbytes))
-    return head + b"".join(units)
+                progress(plans[index].names[0], sum(int(part.array.nbytes) for part in plans[index].parts))
+    if base is not None:
+        for plan, unit in zip(plans, coded, strict=True):
+            for part in plan.parts:
+                if part.name in unit.integers:
+                    base.record(part.name, part.parameter_id, options.device_id, unit.integers[part.name])
+    return head + b"".join(unit.data for unit in coded)
 
 
-def bitstream_head(options: EncodeParams) -> tuple[Context, bytes]:
+def bitstream_head(options: EncodeParams, *, parents: bool = False) -> tuple[Context, bytes]:
     """The units before the first data unit, and the context that data units are written in after them."""
     start = UnitHeader(nnr_unit_type=NnrUnitType.NNR_STR, start_unit_header=StartUnitHeader(general_profile_idc=1))
     mps = ModelParameterSet(
@@ -79,7 +93,8 @@ def bitstream_head(options: EncodeParams) -> tuple[Context, bytes]:
         mps_decomposition_performance_map_flag=0,
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
         mps_topology_indexed_reference_flag=0,
-        nnr_reserved_zero_1bit=0,
+        mps_parent_signalling_enabled_flag=int(parents),
+        nnr_reserved_zero_1bit=None if parents else 0,
         nnr_reserved_zero_2bits=0,
         mps_qp_density=options.qp_density,
         mps_quantization_parameter=0,
@@ -99,106 +114,145 @@ def bitstream_head(options: EncodeParams) -> tuple[Context, bytes]:
     return context, head
 
 
-@dataclass(frozen=True)
-class _Job:
-    index: int
-    name: str
-    array: npt.NDArray[Any]
-    options: EncodeParams
-    context: Context
+def plan_units(
+    tensors: Tensors, options: EncodeParams, base: UpdateState | None, identifiers: Mapping[str, int]
+) -> list[UnitPlan]:
+    """Which tensors go into which data unit; a block stands where its (first) weight stands.
 
-    def run(self) -> bytes:
-        try:
-            return encode_unit(self.name, np.asarray(self.array), self.index, self.options, self.context)
-        except NNRError as error:
-            if error.tensor is None:
-                error.tensor = self.name
-            raise
+    Args:
+        tensors: all tensors.
+        options: blocks and quantization parameters.
+        base: state of a sequence of updates.
+        identifiers: ``parameter_id`` by name; tensors without one are numbered behind.
+    """
+    blocks: dict[str, dict[Role, str]] = {}
+    companions: set[str] = set()
+    for block in options.blocks:
+        names = block_names(block)
+        _check_block(names, tensors)
+        anchor = names.get("weight") or names["weight_g"]
+        blocks[anchor] = names
+        twice = companions & set(names.values())
+        if twice:
+            raise InvalidArgumentError("named in two blocks", tensor=min(twice))
+        companions |= set(names.values())
+    unknown = sorted(options.per_tensor.keys() - tensors.keys())
+    if unknown:
+        raise InvalidArgumentError(f"per_tensor names {unknown[0]!r}, which is not among the tensors")
+    qps = tensor_qps(tensors, options, {n for names in blocks.values() for r, n in names.items() if r in _VECTORS})
+    fresh = [name for name in tensors if name not in identifiers]
+    numbers = {**identifiers, **{name: len(identifiers) + i for i, name in enumerate(fresh)}}
+
+    def part(name: str, role: Role) -> Part:
+        past = {} if base is None else {"past": base.past(name)}
+        return Part(name, role, tensors[name], numbers[name], qps[name], **past)
+
+    plans = []
+    for name, array in tensors.items():
+        if name in blocks:
+            plans.append(_block_plan(blocks[name], tensors, part, base))
+        elif name not in companions:
+            plans.append(_plan((part(name, "weight"),), (name,), array.shape, base))
+    return plans
 
 
-def encode_unit(
-    name: str, array: npt.NDArray[Any], parameter_id: int, options: EncodeParams, context: Context
-) -> bytes:
-    """One tensor as a data unit."""
-    if not name or "\0" in name:
-        raise InvalidArgumentError("a tensor name must not be empty or contain NUL", tensor=name)
-    own = options.per_tensor.get(name, TensorParams())
-    source = as_source(name, array)
-    floats = is_float(array.dtype)
-    method: Method = own.method or options.method
-    unary_length = own.cabac_unary_length or options.cabac_unary_length
-    rows, columns = source.shape[0], source.size // source.shape[0]
-    # A single row or column has no blocks; readers would disagree about its entry points.
-    scan_order = options.scan_order if rows > 1 and columns > 1 else 0
-    header: dict[str, Any] = {
-        "input_parameters_present_flag": 1,
-        "topology_elem_id": name,
-        "tensor_dimensions_flag": 1,
-        "cabac_unary_length_flag": 1,
-        "count_tensor_dimensions": source.ndim,
-        "tensor_dimensions": source.shape,
-        "cabac_unary_length_minus1": unary_length - 1,
+_VECTORS: frozenset[Role] = frozenset({"local_scaling", "bias", "bn_beta", "bn_gamma", "bn_mean", "bn_var"})
+
+
+def block_names(block: Block) -> dict[Role, str]:
+    """Tensors of a block by role; a decomposed weight is its two factors."""
+    named: dict[Role, str | None] = {
+        "weight": block.weight if block.g is None else None,
+        "weight_g": block.g,
+        "weight_h": block.h,
+        "local_scaling": block.local_scaling,
+        "bias": block.bias,
+        "bn_beta": block.bn_beta,
+        "bn_gamma": block.bn_gamma,
+        "bn_mean": block.bn_mean,
+        "bn_var": block.bn_var,
     }
-    if options.node_id:
-        header |= {"node_id_present_flag": 1, "device_id": 0, "parameter_id": parameter_id, "put_node_depth": 0}
-    data_format = format_of(array.dtype)
-    if data_format is not None:
-        header |= {"nnr_decompressed_data_format_present_flag": 1, "nnr_decompressed_data_format": data_format}
-    if floats and method == "raw":
-        payload = source.astype("<f4").tobytes()
-        return _write(header, PayloadType.NNR_PT_RAW_FLOAT, payload, context)
-    tools = Tools(
-        dq=floats and method == "dq",
-        unary_length=unary_length,
-        scan_order=scan_order,
-        row_skipping=options.row_skipping if own.row_skipping is None else own.row_skipping,
-        param_opt=options.param_opt,
-        qp_bits=6 + options.qp_density,
+    return {role: name for role, name in named.items() if name is not None}
+
+
+def _check_block(names: dict[Role, str], tensors: Tensors) -> None:
+    for role, name in names.items():
+        if name not in tensors:
+            raise InvalidArgumentError("a block names a tensor that is not there", tensor=name)
+        if role in _VECTORS and tensors[name].ndim != 1:
+            raise InvalidArgumentError("companions of a weight are vectors", tensor=name)
+    if len(names) < 2:
+        raise InvalidArgumentError("a block has two or more tensors", tensor=next(iter(names.values())))
+
+
+def _block_plan(
+    names: dict[Role, str],
+    tensors: Tensors,
+    part: Callable[[str, Role], Part],
+    base: UpdateState | None,
+) -> UnitPlan:
+    cpt = (
+        Cpt.NNR_CPT_DC * ("weight_g" in names)
+        | Cpt.NNR_CPT_LS * ("local_scaling" in names)
+        | Cpt.NNR_CPT_BN * ("bn_beta" in names)
+        | Cpt.NNR_CPT_BI * ("bias" in names)
     )
-    if floats:
-        qp = own.qp if own.qp is not None else default_qp(options, source.ndim)
-        integers, qp = quantize.quantize(
-            source, qp, options.qp_density, rows=rows, scan_order=scan_order, dependent=tools.dq
-        )
-        tensor = Source(name, rows, columns, integers, qp)
+    rank = rows = 0
+    if "weight_g" in names:
+        g, h = tensors[names["weight_g"]], tensors[names["weight_h"]]
+        if g.ndim != 2 or h.ndim != 2 or g.shape[1] != h.shape[0]:
+            raise InvalidArgumentError("g and h are not factors of a matrix", tensor=names["weight_g"])
+        rows, rank = g.shape
+        shape = (rows, h.shape[1])
     else:
-        tensor = Source(name, rows, columns, source.reshape(-1))
-    payload, entries = encode_payload([tensor], tools)
-    header |= {"dq_flag": int(tools.dq), "scan_order": scan_order}
-    if scan_order:
-        header["cabac_entry_point_list"] = entry_point_list(entries)
-    return _write(header, PayloadType.NNR_PT_FLOAT if floats else PayloadType.NNR_PT_INT, payload, context)
+        shape = tensors[names["weight"]].shape
+    for role, name in names.items():
+        if role in _VECTORS and tensors[name].shape != shape[:1]:
+            raise InvalidArgumentError(f"a companion needs the shape {shape[:1]} of its weight's rows", tensor=name)
+    parts = tuple(part(names[role], role) for role in roles_by_payload(cpt))
+    header_names = tuple(names[role] for role in roles_by_name(cpt))
+    plan = _plan(parts, header_names, shape, base)
+    return UnitPlan(**{**vars(plan), "cpt": int(cpt), "rank": rank, "rows": rows})
 
 
-def default_qp(options: EncodeParams, dimensions: int) -> int:
-    """QP of a tensor without an override: weights have two or more dimensions."""
-    if dimensions >= 2:
-        return options.qp
-    return options.nonweight_qp if options.nonweight_qp is not None else options.qp - 2 * (1 << options.qp_density)
-
-
-def entry_point_list(entries: list[tuple[int, int, int]]) -> CabacEntryPointList:
-    """Entry points with their distances coded as the syntax wants them: the first plain, then as differences."""
-    points = []
-    previous = 0
-    for index, (distance, window, state) in enumerate(entries):
-        points.append(
-            CabacEntryPoint(
-                cabac_offset_list=window,
-                dq_state_list=state,
-                bit_offset_delta1=distance if index == 0 else 0,
-                bit_offset_delta2=distance - previous if index else 0,
-            )
-        )
-        previous = distance
-    return CabacEntryPointList(entry_points=tuple(points))
-
-
-def _write(header: dict[str, Any], payload_type: PayloadType, payload: bytes, context: Context) -> bytes:
-    unit = UnitHeader(
-        nnr_unit_type=NnrUnitType.NNR_NDU,
-        compressed_data_unit_header=CompressedDataUnitHeader(
-            nnr_compressed_data_unit_payload_type=payload_type, nnr_multiple_topology_elements_present_flag=0, **header
-        ),
+def _plan(
+    parts: tuple[Part, ...], names: tuple[str, ...], shape: tuple[int, ...], base: UpdateState | None
+) -> UnitPlan:
+    if base is None:
+        return UnitPlan(parts, names, shape)
+    differences = base.compress_differences
+    return UnitPlan(
+        parts,
+        names,
+        shape,
+        put_node_depth=base.depth(names[0]),
+        parent=differences,
+        temporal=differences and base.temporal_context and all(p.past.integers is not None for p in parts),
+        history=base.history,
     )
-    return syntax.write_unit(unit, payload, context)
+
+
+def tensor_qps(tensors: Tensors, options: EncodeParams, vectors: set[str]) -> dict[str, int]:
+    """QP of every tensor: weights have two or more dimensions, everything else is finer."""
+    finer = options.nonweight_qp if options.nonweight_qp is not None else options.qp - 2 * (1 << options.qp_density)
+    qps = {}
+    for name, array in tensors.items():
+        own = options.per_tensor.get(name, TensorParams()).qp
+        qps[name] = own if own is not None else options.qp if array.ndim >= 2 and name not in vectors else finer
+    if options.opt_qp:
+        weights = [name for name, array in tensors.items() if array.ndim >= 2]
+        qps |= _optimised(weights, tensors, qps)
+    return qps
+
+
+def _optimised(weights: list[str], tensors: Tensors, qps: Mapping[str, int]) -> dict[str, int]:
+    """The reference encoder's ``opt_qp``: a weight's share of the elements and of the spread moves its QP to 0."""
+    if not weights:
+        return {}
+    sizes = np.array([tensors[name].size for name in weights])
+    spreads = np.array([np.std(tensors[name]) for name in weights])
+    widest = spreads.max()
+    relative = spreads / widest if widest > 0 else np.ones_like(spreads)
+    shares = sizes / sizes.sum() + 0.1 * (1 - relative)
+    shares[shares > 0.5] = 0.15
+    return {name: round(qps[name] * (1 - float(share))) for name, share in zip(weights, shares, strict=True)}

@@ -20,6 +20,35 @@ class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     cabac_unary_length: int | None = None
 
 
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tensors of one layer that share a data unit, by name; every companion is a vector of the weight's first dimension.
+
+    Attributes:
+        weight: the weight, or, decomposed, the name under which its shape is known.
+        g, h: low-rank factors sent instead of the weight: ``weight = reshape(g @ h)``.
+        local_scaling: factor per row of the weight.
+        bias: bias of the layer.
+        bn_beta, bn_gamma, bn_mean, bn_var: batch normalization; all four or none.
+    """
+
+    weight: str
+    g: str | None = None
+    h: str | None = None
+    local_scaling: str | None = None
+    bias: str | None = None
+    bn_beta: str | None = None
+    bn_gamma: str | None = None
+    bn_mean: str | None = None
+    bn_var: str | None = None
+
+    def __post_init__(self) -> None:
+        norm = (self.bn_beta, self.bn_gamma, self.bn_mean, self.bn_var)
+        if any(norm) != all(norm):
+            raise InvalidArgumentError("a block names all four batch-norm tensors or none", tensor=self.weight)
+        if (self.g is None) != (self.h is None):
+            raise InvalidArgumentError("a decomposed block names both g and h", tensor=self.weight)
+
+
 class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
     """Options of :func:`nnc_codec.encode`; a value, so ``eval(repr(p)) == p`` and it survives JSON.
 
@@ -28,14 +57,21 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
             ``2**qp_density`` steps; qp 0 is step 1.
         nonweight_qp: quantization parameter of vectors; ``None`` means ``qp - 2 * 2**qp_density``.
         qp_density: ``mps_qp_density``, 0 to 7.
-        method: ``"dq"`` dependent (trellis) quantization, ``"uniform"``, ``"codebook"``, or ``"raw"`` float32.
+        method: ``"dq"`` dependent (trellis) quantization, ``"uniform"``, ``"codebook"`` (uniform, distinct values
+            listed), or ``"raw"`` float32.
+        codebook_if_smaller: try the codebook as well and keep the smaller result, tensor by tensor.
+        bit_depth: choose the qp of every tensor so that its integers fit this many bits, and clip the rest.
+        opt_qp: coarser steps for weights with many elements or little spread, as the reference encoder derives them.
         cabac_unary_length: greater-than flags per level, 1 to 256.
-        scan_order: 0 rows, 1 to 4 blocks of 8 to 64.
+        scan_order: 0 rows, 1 to 4 blocks of 8 to 64 (gives entry points for random access).
         row_skipping: code a flag for every all-zero slice of the first dimension.
         param_opt: choose the start state of every context model by trial.
         lambda_: weight of the rate in the quantizer's decision; 0 minimises the error alone.
+        blocks: tensors that share data units.
+        fold_batch_norm: send local scaling and bias instead of a block's batch normalization.
         topology: write an (empty) topology unit as the reference encoder does.
         node_id: write ``node_id_present_flag`` = 1 with ``parameter_id`` = position of the tensor.
+        device_id: ``device_id`` of the node ids.
         per_tensor: overrides by tensor name.
     """
 
@@ -43,13 +79,19 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
     nonweight_qp: int | None = -75
     qp_density: int = 2
     method: Method = "dq"
+    codebook_if_smaller: bool = False
+    bit_depth: int | None = None
+    opt_qp: bool = False
     cabac_unary_length: int = 11
     scan_order: int = 0
     row_skipping: bool = False
     param_opt: bool = True
     lambda_: float = 0.0
+    blocks: tuple[Block, ...] = ()
+    fold_batch_norm: bool = False
     topology: bool = True
     node_id: bool = True
+    device_id: int = 0
     per_tensor: dict[str, TensorParams] = {}
 
     def __post_init__(self) -> None:
@@ -57,9 +99,11 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
             ("qp_density", 0, 7),
             ("cabac_unary_length", 1, 256),
             ("scan_order", 0, 4),
+            ("bit_depth", 1, 31),
+            ("device_id", 0, 2**31 - 1),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InvalidArgumentError(f"{name} = {value} is outside {low}..{high}")
-        if not self.lambda_ >= 0:
-            raise InvalidArgumentError(f"lambda_ = {self.lambda_} is negative")
+        if not 0 <= self.lambda_ < float("inf"):
+            raise InvalidArgumentError(f"lambda_ = {self.lambda_} is not a finite number from 0 up")

@@ -91,10 +91,15 @@ Status PayloadEncoder::write_tensor(const TensorCoding& coding, const EncodeOpti
   });
   for (std::uint32_t i = 0; i < layout.count; ++i)
     if (!signalled[i]) sets_[i] = 0;
-  if (coding.bound_size() == 1) return {};
-  if (block_rows(coding) >= 2) {
+  const std::uint64_t rows_of_blocks = block_rows(coding);
+  if (rows_of_blocks >= 2) {
     coder_.clamp();
     mark(0, false);
+  }
+  if (coding.bound_size() == 1) {
+    // No level is coded, but the entry points are listed.
+    for (std::uint64_t i = 1; i < rows_of_blocks; ++i) mark(0, true);
+    return {};
   }
   BinWriter writer(*this, models);
   if (coding.dq)
