@@ -44,8 +44,9 @@ def native_type(dtype: np.dtype[Any]) -> int:
         InvalidArgumentError: the core has no such type.
     """
     code = NATIVE_TYPE.get(dtype.name)
-    if code is None:
-        raise InvalidArgumentError(f"cannot hand out tensors as {dtype.name}", hint=f"use one of {', '.join(_NATIVE)}")
+    if code is None or not dtype.isnative:
+        name = dtype.name if dtype.isnative else dtype.str
+        raise InvalidArgumentError(f"cannot hand out tensors as {name}", hint=f"use one of {', '.join(_NATIVE)}")
     return code
 
 
@@ -92,12 +93,22 @@ def as_source(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def flat_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """The memory of a C-contiguous array as bytes."""
+    """The memory of a C-contiguous array as bytes.
+
+    Raises:
+        InvalidArgumentError: the native core has no such element type.
+    """
+    native_type(array.dtype)
     return array.reshape(-1).view(np.uint8)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An uninitialised array in C order."""
+    """An uninitialised array in C order.
+
+    Raises:
+        InvalidArgumentError: the native core has no such element type.
+    """
+    native_type(dtype)
     return np.empty(tuple(shape), dtype=dtype)
 
 
