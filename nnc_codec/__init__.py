@@ -13,11 +13,14 @@ from .errors import (
     TruncatedError,
     UnsupportedError,
 )
+from .folding import compose
 from .limits import Limits
-from .params import EncodeParams, TensorParams
+from .params import Block, EncodeParams, TensorParams
+from .state import UpdateState
 
 __all__ = [
     "Bitstream",
+    "Block",
     "CodedTensor",
     "CorruptError",
     "EncodeParams",
@@ -28,6 +31,8 @@ __all__ = [
     "TensorParams",
     "TruncatedError",
     "UnsupportedError",
+    "UpdateState",
+    "compose",
     "decode",
     "decode_single",
     "encode",

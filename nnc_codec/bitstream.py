@@ -18,6 +18,7 @@ from .errors import CorruptError, InvalidArgumentError, LimitExceededError, Unsu
 from .limits import Limits
 from .params import Method
 from .payload import Payload, step_size
+from .state import UpdateState
 from .syntax.context import Context
 from .syntax.data_unit import CompressedDataUnitHeader
 from .syntax.enums import NnrUnitType, PayloadType
@@ -116,7 +117,9 @@ class CodedTensor:
             InvalidArgumentError: ``out`` or ``dtype`` does not fit.
         """
         if out is not None and (out.shape != self.shape or not out.flags.c_contiguous or not out.flags.writeable):
-            raise InvalidArgumentError(f"out must be a writeable C-contiguous array of shape {self.shape}", tensor=self.name)
+            raise InvalidArgumentError(
+                f"out must be a writeable C-contiguous array of shape {self.shape}", tensor=self.name
+            )
         wanted = None if dtype is None else np.dtype(dtype)
         decoded = self._payload.decode(dtype=wanted, out=None if out is None else {self.name: out})
         return decoded[self.name].values
@@ -124,6 +127,26 @@ class CodedTensor:
     def decode_unit(self) -> dict[str, npt.NDArray[Any]]:
         """Decode all tensors of the data unit at once, by name in payload order."""
         return {name: decoded.values for name, decoded in self._payload.decode().items()}
+
+    def decode_update(self, base: UpdateState) -> dict[str, npt.NDArray[Any]]:
+        """Decode all tensors of the data unit as the next step of a sequence of updates, and advance its state."""
+        header, parts = self._payload.header, self._payload.members
+        base.check(header, {m.name: m.rows * m.columns for m in parts})
+        decoded = self._payload.decode(past={m.name: base.past(m.name) for m in parts}, keep_integers=True)
+        base.advance(header, {name: d.integers for name, d in decoded.items() if d.integers is not None})
+        return {name: d.values for name, d in decoded.items()}
+
+    def decode_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Decode rows ``start`` to ``stop`` of the first dimension.
+
+        With entry points (scan order above 0) only the block rows touched are decoded; without, everything is.
+
+        Raises:
+            InvalidArgumentError: not ``0 <= start < stop <= shape[0]``.
+        """
+        if not self.shape or not 0 <= start < stop <= self.shape[0]:
+            raise InvalidArgumentError(f"rows {start}:{stop} are not in {self.shape}", tensor=self.name)
+        return self._payload.decode_rows(self.name, start, stop)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Decoded values, for ``np.asarray``."""
@@ -148,8 +171,8 @@ class Bitstream(Mapping[str, CodedTensor]):
     def _parse(self, strict: bool) -> tuple[syntax.Unit, ...]:
         units: list[syntax.Unit] = []
         elements = 0
-        context = Context.from_limits(self._limits, strict=strict)
-        for unit, context in syntax.scan_units(self._data, context):
+        start = Context.from_limits(self._limits, strict=strict)
+        for unit, context in syntax.scan_units(self._data, start):
             self._contexts.append(context)
             units.append(unit)
             if unit.data_unit is not None:
@@ -286,7 +309,7 @@ def as_bytes(source: Source) -> bytes | memoryview:
         return Path(source).read_bytes()
     if isinstance(source, bytes):
         return source
-    view = memoryview(source)
+    view = memoryview(source)  # type: ignore[arg-type]  # numpy arrays are buffers on every supported version
     if not view.c_contiguous:
         raise InvalidArgumentError("a bitstream must lie in contiguous memory")
     return view.cast("B")

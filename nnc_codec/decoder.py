@@ -15,6 +15,7 @@ from .bitstream import Bitstream, Buffer, Source, as_bytes
 from .elements import empty, flat_bytes, native_type
 from .limits import Limits
 from .parallel import pool_of
+from .state import UpdateState
 
 
 def open(data: Source, *, limits: Limits | None = None, strict: bool = True) -> Bitstream:
@@ -32,13 +33,19 @@ def open(data: Source, *, limits: Limits | None = None, strict: bool = True) -> 
 
 
 def decode(
-    data: Source, *, limits: Limits | None = None, executor: Executor | None = None
+    data: Source,
+    *,
+    limits: Limits | None = None,
+    base: UpdateState | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Decode all tensors of a bitstream.
 
     Args:
         data: the bytes, any buffer, or the path of a file.
         limits: bounds for untrusted data, checked before anything is allocated.
+        base: state of a sequence of updates, advanced by this call. The results of an update are differences; tensors
+            that did not change are missing.
         executor: threads that decode units; ``None`` uses one per processor.
 
     Returns:
@@ -49,6 +56,8 @@ def decode(
         CorruptError, TruncatedError, UnsupportedError, LimitExceededError: with unit, tensor and bit offset.
     """
     groups = open(data, limits=limits).data_units()
+    if base is not None:
+        return {name: values for group in groups for name, values in group[0].decode_update(base).items()}
     order = sorted(range(len(groups)), key=lambda i: -groups[i][0].coded_nbytes)
     decoded: list[dict[str, npt.NDArray[Any]]] = [{} for _ in groups]
     with pool_of(executor, len(groups)) as pool:
@@ -74,7 +83,6 @@ def decode_single(
     bounds = limits or Limits()
     out = empty(shape, np.dtype(dtype))
     data = np.frombuffer(as_bytes(payload), np.uint8)
-    check(
-        _native.decode_single(data, flat_bytes(out), native_type(out.dtype), bounds.max_elements, min(bounds.max_dims, 16))
-    )
+    dims = min(bounds.max_dims, 16)
+    check(_native.decode_single(data, flat_bytes(out), native_type(out.dtype), bounds.max_elements, dims))
     return out

@@ -14,7 +14,8 @@ from .syntax.enums import DecompressedDataFormat
 
 # Order of nnc::DType.
 _NATIVE = (
-    "float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    "float32", "float64", "float16", "bfloat16",
+    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
 )  # fmt: skip
 NATIVE_TYPE: dict[str, int] = {name: code for code, name in enumerate(_NATIVE)}
 
@@ -81,7 +82,7 @@ def as_source(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         with np.errstate(over="ignore"):
             source: npt.NDArray[Any] = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(source).all():
-            raise InvalidArgumentError("NaN or infinity cannot be quantized", tensor=name, hint="leave the tensor as it is")
+            raise InvalidArgumentError("NaN or infinity cannot be quantized", tensor=name, hint="leave it as it is")
         return source
     if array.dtype.kind in "iu":
         if array.dtype.itemsize >= 4 and array.dtype != np.int32:

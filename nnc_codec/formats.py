@@ -78,7 +78,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     method: Method = "dq"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    min_elements: int = 4096
+    min_elements: int = 1024
     external_data: bool | None = None
     jobs: int = 0
     force: bool = False

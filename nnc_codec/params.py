@@ -21,7 +21,7 @@ class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tensors of one layer that share a data unit, by name; every companion is a vector of the weight's first dimension.
+    """Tensors of one layer that share a data unit, by name; companions are vectors of the weight's first dimension.
 
     Attributes:
         weight: the weight, or, decomposed, the name under which its shape is known.

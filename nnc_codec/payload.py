@@ -12,8 +12,8 @@ import numpy.typing as npt
 from . import _native
 from ._status import check
 from .blocks import Member
-from .elements import dtype_of, empty, flat_bytes, native_type
-from .errors import CorruptError, InvalidArgumentError, LimitExceededError, NNRError, UnsupportedError
+from .elements import dtype_of, empty, flat_bytes, is_float, native_type
+from .errors import CorruptError, InvalidArgumentError, LimitExceededError, UnsupportedError
 from .limits import Limits
 from .syntax.context import Context
 from .syntax.data_unit import Codebook, CompressedDataUnitHeader
@@ -139,14 +139,15 @@ class Payload:
         is_int = self.payload_type == PayloadType.NNR_PT_INT
         result: dict[str, Decoded] = {}
         for member in self.members:
-            place = {"unit": self.unit, "tensor": member.name, "bit_offset": self.bit_offset}
             qp = None if is_int else self._read_qp(decoder)
             step = 1.0 if qp is None else step_size(qp, self.context)
             codebook = self.codebook_of(member)
             entries = None if codebook is None else np.array(codebook.entries, np.int32)
             known = past.get(member.name, Past())
             if self.header.temporal_context_modeling_flag and known.integers is None:
-                raise UnsupportedError("temporal_context_modeling_flag needs the previous update", **place)  # type: ignore[arg-type]
+                raise UnsupportedError(
+                    "temporal_context_modeling_flag needs the previous update", unit=self.unit, tensor=member.name
+                )
             values = out.get(member.name)
             if values is None:
                 values = empty(member.shape, dtype or self.natural_dtype())
@@ -157,17 +158,40 @@ class Payload:
                 status = decoder.read_tensor(
                     coding, flat_bytes(raw), native_type(raw.dtype), True, 1.0, None, reference, known.history
                 )
-                check(status, **place)  # type: ignore[arg-type]
+                check(status, unit=self.unit, tensor=member.name, bit_offset=self.bit_offset)
                 values[...] = _reconstruct(raw, step, entries, coding_zero(codebook), is_int).reshape(member.shape)
                 result[member.name] = Decoded(values, qp, raw)
                 continue
             status = decoder.read_tensor(
                 coding, flat_bytes(values), native_type(values.dtype), is_int, step, entries, reference, known.history
             )
-            check(status, **place)  # type: ignore[arg-type]
+            check(status, unit=self.unit, tensor=member.name, bit_offset=self.bit_offset)
             result[member.name] = Decoded(values, qp)
         check(decoder.finish(), unit=self.unit, tensor=self.members[-1].name, bit_offset=self.bit_offset)
         return result
+
+    def decode_rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows of one tensor; through the entry points if the unit holds this tensor alone and has some."""
+        member = self.members[0]
+        points = self.header.cabac_entry_point_list
+        if len(self.members) > 1 or points is None or not points.entry_points:
+            return self.decode()[name].values[start:stop].copy()
+        block = 4 << self.header.scan_order
+        first, last = start // block, (stop - 1) // block
+        is_int = self.payload_type == PayloadType.NNR_PT_INT
+        decoder = _native.PayloadDecoder(self.data)
+        qp = None if is_int else self._read_qp(decoder)
+        codebook = self.codebook_of(member)
+        rows = min(member.rows, (last + 1) * block) - first * block
+        values = empty((rows, *member.shape[1:]), self.natural_dtype())
+        status = decoder.read_rows(
+            self._coding(member, codebook, 31), first, last, list(points.bit_offset_list),
+            [p.cabac_offset_list for p in points.entry_points], [p.dq_state_list for p in points.entry_points],
+            flat_bytes(values), native_type(values.dtype), is_int, 1.0 if qp is None else step_size(qp, self.context),
+            None if codebook is None else np.array(codebook.entries, np.int32),
+        )  # fmt: skip
+        check(status, unit=self.unit, tensor=name, bit_offset=self.bit_offset)
+        return values[start - first * block : stop - first * block]
 
     def _coding(self, member: Member, codebook: Codebook | None, esc_indices: int) -> _native.TensorCoding:
         header = self.header
@@ -201,6 +225,9 @@ class Payload:
         values = out.get(member.name)
         if values is None:
             values = empty(member.shape, dtype or self.natural_dtype())
+        native_type(values.dtype)
+        if not is_float(values.dtype):
+            raise InvalidArgumentError(f"raw floats cannot be handed out as {values.dtype}", tensor=member.name)
         values[...] = np.frombuffer(self.data.tobytes(), "<f4").reshape(member.shape)
         return {member.name: Decoded(values)}
 
@@ -216,7 +243,7 @@ def step_size(qp: int, context: Context) -> float:
     Raises:
         CorruptError: it is not a positive finite number.
     """
-    step = _native.step_size(qp, context.qp_density)
+    step = _native.step_size(qp, context.qp_density or 0)
     if not 0.0 < step < float("inf"):
         raise CorruptError(f"QP {qp} has no usable step size")
     return float(step)
@@ -243,7 +270,7 @@ class Source:
     integers: Integers
     qp_delta: int | None = None
     codebook: Codebook | None = None
-    past: Past = Past()  # noqa: RUF009 - frozen
+    past: Past = Past()
 
 
 @dataclass(frozen=True)
@@ -296,5 +323,3 @@ def encode_payload(sources: Sequence[Source], tools: Tools) -> tuple[bytes, list
     data = encoder.finish()
     return data, encoder.entry_points()
 
-
-__all__ = ["Decoded", "Integers", "NNRError", "Past", "Payload", "Source", "Tools", "encode_payload", "step_size"]

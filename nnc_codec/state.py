@@ -86,12 +86,18 @@ class UpdateState:
             if header.parameter_id != node.parameter_id or header.put_node_depth != node.put_node_depth + 1:
                 raise CorruptError("node id does not follow the previous update", tensor=name)
 
-    def record(self, name: str, parameter_id: int, device_id: int, integers: Integers) -> None:
-        """Advance a tensor by one node."""
+    def record(self, name: str, parameter_id: int, device_id: int, integers: Integers, depth: int | None = None) -> None:
+        """Advance a tensor by one node; ``depth`` is the node's own if the stream stated it."""
         node = self.nodes.get(name)
         seen = (integers != 0).astype(np.uint8)
         if node is not None and node.history.size == seen.size:
             seen |= node.history
         if self.device_id is None:
             self.device_id = device_id
-        self.nodes[name] = Node(parameter_id, self.depth(name), integers, seen)
+        self.nodes[name] = Node(parameter_id, self.depth(name) if depth is None else depth, integers, seen)
+
+    def advance(self, header: CompressedDataUnitHeader, integers: Mapping[str, Integers]) -> None:
+        """Advance the tensors of a decoded unit."""
+        stated = header.put_node_depth if header.node_id_present_flag else None
+        for name, values in integers.items():
+            self.record(name, header.parameter_id or 0, header.device_id or 0, values, stated)

@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "cost.h"
@@ -26,7 +27,12 @@ using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::c
 using IntsOut = nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using BytesOut = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-nb::tuple to_python(const Status& s) { return nb::make_tuple(static_cast<int>(s.code), s.what, s.bit_offset); }
+using PyStatus = nb::typed<nb::tuple, int, nb::str, std::uint64_t>;
+using PyEntryPoint = nb::typed<nb::tuple, std::uint64_t, std::uint32_t, std::uint32_t>;
+
+PyStatus to_python(const Status& s) {
+  return nb::borrow<PyStatus>(nb::make_tuple(static_cast<int>(s.code), s.what, s.bit_offset));
+}
 
 template <class F>
 Status guarded(F&& f) {
@@ -51,6 +57,20 @@ bool attach(TensorCoding& t, const std::optional<Ints>& reference, const std::op
   return true;
 }
 
+Reconstruction reconstruction(int type, bool integers, float step, const std::optional<Ints>& codebook,
+                              const TensorCoding& coding) {
+  Reconstruction how;
+  how.type = static_cast<DType>(type);
+  how.integers = integers;
+  how.step = step;
+  if (codebook) {
+    how.codebook = codebook->data();
+    how.codebook_size = codebook->size();
+    how.codebook_zero = coding.codebook_zero;
+  }
+  return how;
+}
+
 class PyDecoder {
  public:
   explicit PyDecoder(Bytes data) : data_(data), decoder_(data.data(), data.size()) {}
@@ -60,19 +80,10 @@ class PyDecoder {
     return static_cast<std::int32_t>(raw << (32 - bits)) >> (32 - bits);
   }
 
-  nb::tuple read_tensor(TensorCoding coding, BytesOut out, int type, bool integers, float step, std::optional<Ints> codebook,
+  PyStatus read_tensor(TensorCoding coding, BytesOut out, int type, bool integers, float step, std::optional<Ints> codebook,
                         std::optional<Ints> reference, std::optional<Flags> history) {
-    Reconstruction how;
-    how.type = static_cast<DType>(type);
-    how.integers = integers;
-    how.step = step;
-    if (codebook) {
-      how.codebook = codebook->data();
-      how.codebook_size = codebook->size();
-      how.codebook_zero = coding.codebook_zero;
-    }
-    const Status typed = check(how);
-    if (!typed.ok()) return to_python(typed);
+    const Reconstruction how = reconstruction(type, integers, step, codebook, coding);
+    if (const Status typed = check(how); !typed.ok()) return to_python(typed);
     if (out.size() != coding.rows * coding.cols * size_of(how.type) || !attach(coding, reference, history))
       return to_python(size_mismatch());
     return to_python(guarded([&]() -> Status {
@@ -84,7 +95,35 @@ class PyDecoder {
     }));
   }
 
-  nb::tuple finish() {
+  // Block rows first..last of the codeword's first tensor, which begin at `out`.
+  PyStatus read_rows(TensorCoding coding, std::uint64_t first, std::uint64_t last, std::vector<std::uint64_t> distances,
+                      std::vector<std::uint32_t> windows, std::vector<std::uint32_t> states, BytesOut out, int type,
+                      bool integers, float step, std::optional<Ints> codebook) {
+    Reconstruction how = reconstruction(type, integers, step, codebook, coding);
+    if (const Status typed = check(how); !typed.ok()) return to_python(typed);
+    const std::uint64_t block = std::uint64_t{4} << coding.effective_scan();
+    const std::uint64_t end = std::min(coding.rows, (last + 1) * block);
+    if (first > last || last * block >= coding.rows || last > distances.size() || windows.size() != distances.size() ||
+        states.size() != distances.size() || out.size() != (end - first * block) * coding.cols * size_of(how.type))
+      return to_python(size_mismatch());
+    return to_python(guarded([&]() -> Status {
+      TensorDecoder tensor(decoder_, coding);
+      if (const Status head = tensor.read_head(); !head.ok()) return head;
+      ValueSink sink(how, out.data(), first * block * coding.cols);
+      EntryPoint entry;
+      entry.offset = decoder_.mark();
+      for (std::uint64_t row = 0; row <= last; ++row) {
+        if (row) entry = {entry.offset + distances[row - 1], windows[row - 1], states[row - 1]};
+        if (row < first) continue;
+        if (entry.offset > 8 * static_cast<std::uint64_t>(data_.size()))
+          return {Code::corrupt, "entry point outside the payload", entry.offset};
+        if (const Status s = tensor.read_block_row(row, row ? &entry : nullptr, sink); !s.ok()) return s;
+      }
+      return {};
+    }));
+  }
+
+  PyStatus finish() {
     Status s;
     if (decoder_.overrun())
       s = {Code::truncated, "quant_tensor", decoder_.pulled()};
@@ -104,7 +143,7 @@ class PyEncoder {
  public:
   void write_qp(std::int32_t qp, unsigned bits) { encoder_.write_qp(qp, bits); }
 
-  nb::tuple write_tensor(TensorCoding coding, Ints values, bool row_skipping, bool param_opt, bool hist_on,
+  PyStatus write_tensor(TensorCoding coding, Ints values, bool row_skipping, bool param_opt, bool hist_on,
                          std::optional<Ints> reference, std::optional<Flags> history) {
     if (values.size() != coding.rows * coding.cols || !attach(coding, reference, history)) return to_python(size_mismatch());
     EncodeOptions options;
@@ -118,8 +157,8 @@ class PyEncoder {
     const std::vector<std::uint8_t>& code = encoder_.finish();
     return nb::bytes(reinterpret_cast<const char*>(code.data()), code.size());
   }
-  nb::list entry_points() const {
-    nb::list list;
+  nb::typed<nb::list, PyEntryPoint> entry_points() const {
+    nb::typed<nb::list, PyEntryPoint> list;
     for (const ListedEntryPoint& e : encoder_.entry_points()) list.append(nb::make_tuple(e.distance, e.window, e.state));
     return list;
   }
@@ -132,7 +171,7 @@ class PyEncoder {
   PayloadEncoder encoder_;
 };
 
-nb::tuple decode_one(Bytes data, BytesOut out, int type, std::uint64_t max_elements, std::uint32_t max_dims) {
+PyStatus decode_one(Bytes data, BytesOut out, int type, std::uint64_t max_elements, std::uint32_t max_dims) {
   const DType element = static_cast<DType>(type);
   if (out.size() % size_of(element)) return to_python(size_mismatch());
   Limits limits;
@@ -176,6 +215,9 @@ NB_MODULE(_native, m) {
       .def("read_tensor", &PyDecoder::read_tensor, nb::arg("coding"), nb::arg("out"), nb::arg("type"), nb::arg("integers"),
            nb::arg("step") = 1.0f, nb::arg("codebook").none() = nb::none(), nb::arg("reference").none() = nb::none(),
            nb::arg("history").none() = nb::none())
+      .def("read_rows", &PyDecoder::read_rows, nb::arg("coding"), nb::arg("first"), nb::arg("last"), nb::arg("distances"),
+           nb::arg("windows"), nb::arg("states"), nb::arg("out"), nb::arg("type"), nb::arg("integers"),
+           nb::arg("step") = 1.0f, nb::arg("codebook").none() = nb::none())
       .def("finish", &PyDecoder::finish);
 
   nb::class_<PyEncoder>(m, "PayloadEncoder")

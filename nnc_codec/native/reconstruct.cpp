@@ -125,6 +125,7 @@ Status check(const Reconstruction& how) {
 }
 
 bool ValueSink::write(std::uint64_t position, const std::int32_t* values, std::size_t count) {
+  position -= first_;
   if (how_.integers) return integers(how_.type, out_, position, values, count);
   float chunk[kChunk];
   for (std::size_t done = 0; done < count;) {
@@ -152,7 +153,7 @@ bool ValueSink::zeros(std::uint64_t position, std::uint64_t count) {
       if (!write(position + done, none, static_cast<std::size_t>(std::min<std::uint64_t>(64, count - done)))) return false;
     return true;
   }
-  std::memset(out_ + position * size_of(how_.type), 0, count * size_of(how_.type));
+  std::memset(out_ + (position - first_) * size_of(how_.type), 0, count * size_of(how_.type));
   return true;
 }
 

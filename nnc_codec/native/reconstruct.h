@@ -27,13 +27,16 @@ void store_floats(DType type, void* out, std::uint64_t position, const float* va
 // Stores reconstructed values in raster order at `out`.
 class ValueSink final : public IntegerSink {
  public:
-  ValueSink(const Reconstruction& how, void* out) : how_(how), out_(static_cast<std::uint8_t*>(out)) {}
+  // `first` is the raster position that lies at the start of `out`.
+  ValueSink(const Reconstruction& how, void* out, std::uint64_t first = 0)
+      : how_(how), out_(static_cast<std::uint8_t*>(out)), first_(first) {}
   bool write(std::uint64_t position, const std::int32_t* values, std::size_t count) override;
   bool zeros(std::uint64_t position, std::uint64_t count) override;
 
  private:
   Reconstruction how_;
   std::uint8_t* out_;
+  std::uint64_t first_;
 };
 
 // Checks that the integer type can hold the payload kind at all.

@@ -87,16 +87,21 @@ Status TensorDecoder::read_levels(IntegerSink& sink) {
   return finish(completed);
 }
 
-Status TensorDecoder::read_block_row(std::uint64_t block_row, const EntryPoint& entry, IntegerSink& sink) {
+Status TensorDecoder::read_block_row(std::uint64_t block_row, const EntryPoint* entry, IntegerSink& sink) {
   const std::uint32_t scan = coding_.effective_scan();
   const std::uint64_t block = std::uint64_t{4} << scan;
   const std::uint64_t first = block_row * block;
-  if (scan == 0 || first >= coding_.rows) return {Code::invalid_argument, "cabac_entry_point_list", 0};
+  if (scan == 0 || first >= coding_.rows || (block_row != 0) != (entry != nullptr))
+    return {Code::invalid_argument, "cabac_entry_point_list", 0};
   restart();
-  decoder_.jump(entry.offset, entry.window);
-  state_ = entry.state & 7;
+  state_ = 0;
+  if (entry) {
+    decoder_.jump(entry->offset, entry->window);
+    state_ = entry->state & 7;
+  }
   bool completed = true;
   const std::uint64_t rows = std::min(block, coding_.rows - first);
+  if (coding_.bound_size() == 1) return finish(sink.zeros(first * coding_.cols, rows * coding_.cols));
   for_each_segment(rows, coding_.cols, scan, [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
     return completed = segment(first + y, x, width, sink);
   });

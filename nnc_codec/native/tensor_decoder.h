@@ -33,10 +33,9 @@ class TensorDecoder {
   Status read_head();
   // All levels in coding order.
   Status read_levels(IntegerSink& sink);
-  // One block row, wherever the decoder stands; any order, any subset. `block_row` counts from 0.
-  Status read_block_row(std::uint64_t block_row, const EntryPoint& entry, IntegerSink& sink);
-  // Entry point of the first block row: the position right after read_head().
-  EntryPoint first_entry() const { return {decoder_.mark(), 0, 0}; }
+  // One block row, wherever the decoder stands: any order, any subset. The first one continues after read_head() and
+  // needs no entry point.
+  Status read_block_row(std::uint64_t block_row, const EntryPoint* entry, IntegerSink& sink);
   bool hist_on() const { return hist_on_; }
 
  private:
