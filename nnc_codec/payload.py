@@ -249,7 +249,9 @@ def step_size(qp: int, context: Context) -> float:
     return float(step)
 
 
-def _reconstruct(integers: Integers, step: float, entries: Integers | None, zero: int, is_int: bool) -> npt.NDArray[Any]:
+def _reconstruct(
+    integers: Integers, step: float, entries: Integers | None, zero: int, is_int: bool
+) -> npt.NDArray[Any]:
     if is_int:
         return integers
     if entries is None:

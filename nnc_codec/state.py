@@ -86,7 +86,9 @@ class UpdateState:
             if header.parameter_id != node.parameter_id or header.put_node_depth != node.put_node_depth + 1:
                 raise CorruptError("node id does not follow the previous update", tensor=name)
 
-    def record(self, name: str, parameter_id: int, device_id: int, integers: Integers, depth: int | None = None) -> None:
+    def record(
+        self, name: str, parameter_id: int, device_id: int, integers: Integers, depth: int | None = None
+    ) -> None:
         """Advance a tensor by one node; ``depth`` is the node's own if the stream stated it."""
         node = self.nodes.get(name)
         seen = (integers != 0).astype(np.uint8)

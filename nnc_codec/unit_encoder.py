@@ -131,9 +131,11 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
         depth = options.bit_depth if source.ndim >= 2 else max(options.bit_depth, MIN_COMPANION_BITS)
         qp, low, high = quantize.bit_depth_qp(source, depth, options.qp_density)
 
+    scan_order = options.scan_order if matrix else 0
+
     def levels(at: int, dependent: bool) -> tuple[Integers, int]:
         integers, used = quantize.quantize(
-            source, at, options.qp_density, rows=rows, scan_order=options.scan_order if matrix else 0, dependent=dependent
+            source, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent
         )
         if options.bit_depth is not None:
             integers = integers.clip(low, high)
