@@ -7,9 +7,12 @@ and written tensor by tensor.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
 
 from nnc_codec.files import access_error, atomic_writer, require_readable, require_writable
 
@@ -32,6 +35,7 @@ EXTERNAL_THRESHOLD = 1 << 30
 """Bytes of tensors above which they are stored beside the model instead of inside."""
 
 _MAX_PROTOBUF = (1 << 31) - 1
+_BLOCK = 1 << 20
 
 
 class Model(NamedTuple):
@@ -130,12 +134,22 @@ class ExternalWriter:
         alignment = ALIGNMENT if view.nbytes >= ALIGNMENT else SMALL_ALIGNMENT
         offset = -(-self._stream.tell() // alignment) * alignment
         self._stream.seek(offset)
-        self._stream.write(view)
+        self._write(view)
         tensor.ClearField("raw_data")
         del tensor.external_data[:]
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", self._location), ("offset", offset), ("length", view.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
+
+    def _write(self, view: memoryview) -> None:
+        """Write `view`; blocks of zeros become holes, so that a sparse file stays sparse."""
+        for start in range(0, view.nbytes, _BLOCK):
+            block = view[start : start + _BLOCK]
+            if np.frombuffer(block, np.uint8).any():
+                self._stream.write(block)
+            else:
+                self._stream.seek(block.nbytes, os.SEEK_CUR)
+        self._stream.truncate(self._stream.tell())
 
 
 def external_file_of(path: Path) -> Path:
