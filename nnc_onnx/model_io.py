@@ -171,13 +171,11 @@ class ModelWriter:
 
     def put(self, tensor: onnx.TensorProto, data: Buffer) -> None:
         """Give `tensor` its values: in the external file if there is one, else embedded."""
-        from onnx import TensorProto
-
         if self._external is not None:
             self._external.add(tensor, data)
             return
         del tensor.external_data[:]
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         tensor.raw_data = memoryview(data).cast("B").tobytes()
 
     def finish(self, proto: onnx.ModelProto) -> None:

@@ -111,7 +111,8 @@ def _restore(
     for tensor, values in _decoded(tensors, entries, model, options):
         decode = tensor.decode
         proto = raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None)
-        proto.doc_string = tensor.payload.doc_string
+        if tensor.payload.doc_string:
+            proto.doc_string = tensor.payload.doc_string
         writer.put(proto, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         restored[tensor.path].append((tensor, proto))
         done += decode.nbytes

@@ -20,7 +20,7 @@ def weights(*shape: int, seed: int = 0, scale: float = 0.05) -> np.ndarray:
 
 def tensor(name: str, array: np.ndarray) -> TensorProto:
     """An initializer."""
-    return numpy_helper.from_array(np.ascontiguousarray(array), name)
+    return numpy_helper.from_array(np.asarray(array), name)
 
 
 def value(name: str, onnx_type: int = FLOAT, shape: list[int | str] | None = None) -> onnx.ValueInfoProto:

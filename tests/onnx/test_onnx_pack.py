@@ -17,6 +17,7 @@ from nnc_codec.files import FileAccessError, OutputExistsError
 from nnc_codec.formats import PackOptions, Progress, UnpackOptions
 from nnc_codec.report import PackReport
 from nnc_onnx import carriage
+from nnc_onnx.coding import measure
 from nnc_onnx.errors import InvalidModelError, TruncatedModelError
 from nnc_onnx.manifest import parse_manifest
 from nnc_onnx.packing import pack
@@ -27,9 +28,9 @@ ort = pytest.importorskip("onnxruntime")
 OPTIONS = PackOptions(jobs=2)
 
 
-def save(model: ModelProto, path: Path) -> Path:
+def save(model: ModelProto, path: Path, *, full_check: bool = True) -> Path:
     """Write `model` after checking that the test itself is right."""
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(model, full_check=full_check)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -92,8 +93,7 @@ def test_every_kind_of_graph_survives(name: str, tmp_path: Path) -> None:
                 assert left.tobytes() == right.tobytes()
         for left, right in zip(expected, original.run(None, choice), strict=True):
             assert left.shape == right.shape
-            spread = np.abs(right.astype(np.float64)).max() or 1.0
-            assert np.abs(left.astype(np.float64) - right).max() <= 0.05 * spread
+            assert measure(right, left).rel_rms < 0.2
 
 
 def test_payloads_are_bitstreams_of_their_own(tmp_path: Path) -> None:
@@ -284,8 +284,10 @@ def test_sparse_initializers_stay(tmp_path: Path) -> None:
     made.graph.sparse_initializer.append(
         helper.make_sparse_tensor(values, graphs.tensor("", np.array([3], np.int64)), [64])
     )
-    model, _, target = packed(made, tmp_path)
-    assert model.graph.sparse_initializer == made.graph.sparse_initializer
+    # onnx's full check knows no operator with sparse inputs, although runtimes accept them.
+    source, target = save(made, tmp_path / "m.onnx", full_check=False), tmp_path / "o.onnx"
+    pack(source, target)
+    assert onnx.load(target).graph.sparse_initializer == made.graph.sparse_initializer
     unpack(target, tmp_path / "p.onnx")
     assert onnx.load(tmp_path / "p.onnx").graph.sparse_initializer == made.graph.sparse_initializer
 
