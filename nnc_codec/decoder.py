@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,12 @@ def decode(
     """
     groups = open(data, limits=limits).data_units()
     if base is not None:
-        return {name: values for group in groups for name, values in group[0].decode_update(base).items()}
+        # A copy, so that a stream that fails half way does not leave the state between two updates.
+        state = replace(base, nodes=dict(base.nodes))
+        tensors = {name: values for group in groups for name, values in group[0].decode_update(state).items()}
+        base.nodes.update(state.nodes)
+        base.device_id = state.device_id
+        return tensors
     order = sorted(range(len(groups)), key=lambda i: -groups[i][0].coded_nbytes)
     decoded: list[dict[str, npt.NDArray[Any]]] = [{} for _ in groups]
     with pool_of(executor, len(groups)) as pool:
