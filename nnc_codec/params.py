@@ -60,11 +60,13 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         method: ``"dq"`` dependent (trellis) quantization, ``"uniform"``, ``"codebook"`` (uniform, distinct values
             listed), or ``"raw"`` float32.
         codebook_if_smaller: try the codebook as well and keep the smaller result, tensor by tensor.
-        bit_depth: choose the qp of every tensor so that its integers fit this many bits, and clip the rest.
+        bit_depth: choose the qp of every tensor so that its integers fit this many bits, and clip the rest. With
+            ``"dq"`` the weights are clipped, and an integer at the border may lie outside by two at most.
         opt_qp: coarser steps for weights with many elements or little spread, as the reference encoder derives them.
         cabac_unary_length: greater-than flags per level, 1 to 256.
         scan_order: 0 rows, 1 to 4 blocks of 8 to 64 (gives entry points for random access).
-        row_skipping: code a flag for every all-zero slice of the first dimension.
+        row_skipping: code a flag for every all-zero slice of the first dimension. Left off where a decoder's
+            quantization state would not survive it: ``"dq"`` in several blocks a row, not of four columns times n.
         param_opt: choose the start state of every context model by trial.
         lambda_: weight of the rate in the quantizer's decision; 0 minimises the error alone.
         blocks: tensors that share data units.

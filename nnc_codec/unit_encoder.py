@@ -134,10 +134,15 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
     scan_order = options.scan_order if matrix else 0
 
     def levels(at: int, dependent: bool) -> tuple[Integers, int]:
+        weights = source
+        if options.bit_depth is not None and dependent:
+            # Multiples clipped after the trellis would not be reachable in their states: clip what goes in.
+            step = np.float32(quantize.step_of(at, options.qp_density))
+            weights = source.clip(low * step, high * step)
         integers, used = quantize.quantize(
-            source, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent
+            weights, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent
         )
-        if options.bit_depth is not None:
+        if options.bit_depth is not None and not dependent:
             integers = integers.clip(low, high)
         return integers, used
 
@@ -197,11 +202,13 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
         header |= {"nnr_decompressed_data_format_present_flag": 1, "nnr_decompressed_data_format": data_format}
     if raw:
         return Coded(_write(header, payload_type, first.source.astype("<f4").tobytes(), context), {})
+    scan_order = options.scan_order if blocks else 0
+    row_skipping = options.row_skipping if own.row_skipping is None else own.row_skipping
     tools = Tools(
         dq=first.dq,
         unary_length=unary_length,
-        scan_order=options.scan_order if blocks else 0,
-        row_skipping=options.row_skipping if own.row_skipping is None else own.row_skipping,
+        scan_order=scan_order,
+        row_skipping=row_skipping and not any(q.dq and _skips_lose_state(q, scan_order) for q in quantized),
         param_opt=options.param_opt,
         parent_present=plan.parent,
         temporal=plan.temporal,
@@ -221,6 +228,16 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
     if tools.scan_order:
         header["cabac_entry_point_list"] = entry_point_list(entries)
     return Coded(_write(header, payload_type, payload, context), integers)
+
+
+def _skips_lose_state(q: _Quantized, scan_order: int) -> bool:
+    """Whether skipped rows leave another state behind than the zeros the trellis counted on.
+
+    A skipped row advances the state by its full length in every block, and only multiples of four lead back.
+    """
+    rows = q.source.shape[0]
+    columns = q.source.size // rows
+    return scan_order > 0 and rows > 1 and columns > 4 << scan_order and columns % 4 != 0
 
 
 def _header(plan: UnitPlan, options: EncodeParams) -> dict[str, Any]:
