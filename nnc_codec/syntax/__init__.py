@@ -24,7 +24,7 @@ from .fields import Structure
 from .parameter_sets import LayerParameterSet, LayerParameterSetUnitHeader, ModelParameterSet
 from .topology import TopologyElementsIdsList, TopologyUnitHeader, TopologyUnitPayload
 from .trace import TraceEntry
-from .unit import Payload, Unit, read_unit, scan_units, unit_type_name, write_unit
+from .unit import Payload, Unit, read_unit, scan_units, trace_units, unit_type_name, write_unit
 from .units import (
     AggregateUnitHeader,
     AggregateUnitPayload,
@@ -72,6 +72,7 @@ __all__ = [
     "read_unit",
     "scan_units",
     "size_in_bits",
+    "trace_units",
     "unit_type_name",
     "write",
     "write_unit",

@@ -118,7 +118,7 @@ class BitReader:
         return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
     def flt(self, name: str) -> float:
-        """IEEE 754 binary32 in little-endian byte order."""
+        """IEEE 754 binary32 in little-endian byte order; signalling NaNs become quiet."""
         value: float = struct.unpack("<f", BitReader.u(self, 32, name).to_bytes(4, "big"))[0]
         return value
 

@@ -30,7 +30,7 @@ _HASH_REASON = "over which bytes of the parent the hash goes is not confirmed"
 class Codebook(Structure):
     """``codebook()``: strictly increasing integers in units of the step, coded as gaps around one of them."""
 
-    codebook_egk: int = u(4)
+    codebook_egk: int = u(4, meaning="Exp-Golomb order of the gaps")
     codebook_size: int = ue(
         2, range=(1, _INT32_MAX), require=limited("codebook_size <= max_codebook_size", "codebook too large")
     )
@@ -298,7 +298,11 @@ class CompressedDataUnitHeader(Structure):
         unverified="the syntax of the dimension mapping is not confirmed",
     )
     cabac_unary_length_minus1: int = u(
-        8, when="cabac_unary_length_flag", default=9, inferred="base.cabac_unary_length_minus1"
+        8,
+        when="cabac_unary_length_flag",
+        default=9,
+        inferred="base.cabac_unary_length_minus1",
+        meaning="greater-than flags of a level, minus 1",
     )
 
     codebook_dc: Codebook | None = nested(

@@ -43,7 +43,9 @@ class ModelParameterSet(Structure):
     performance_metric_type: str | None = st(
         when="validation_set_performance_present_flag or metric_type_performance_map_valid_flag", default=None
     )
-    mps_qp_density: int | None = u(3, when="mps_quantization_method_flags & 3", default=None)
+    mps_qp_density: int | None = u(
+        3, when="mps_quantization_method_flags & 3", default=None, meaning="the step doubles every 2**density"
+    )
     mps_quantization_parameter: int | None = i(13, when="mps_quantization_method_flags & 3", default=None)
     sparsification_performance_map: SparsificationPerformanceMap | None = nested(
         SparsificationPerformanceMap, when="mps_sparsification_flag", default=None

@@ -12,6 +12,7 @@ from .fields import Structure
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_LONGEST_VALUE = 64
 
 
 class TraceEntry(NamedTuple):
@@ -30,6 +31,19 @@ class TraceEntry(NamedTuple):
     width: int
     value: int | float | str | bytes
     meaning: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON types; bytes become hexadecimal."""
+        return {**self._asdict(), "value": self.value.hex() if isinstance(self.value, bytes) else self.value}
+
+    @property
+    def text(self) -> str:
+        """One line: bit offset, width, path, value and meaning; long strings are cut."""
+        value = self.value.hex() if isinstance(self.value, bytes) else repr(self.value)
+        if len(value) > _LONGEST_VALUE:
+            value = f"{value[:_LONGEST_VALUE]}... ({self.width >> 3} bytes)"
+        line = f"{self.bit_offset:>10} {self.width:>6}  {self.path} = {value}"
+        return f"{line}  ({self.meaning})" if self.meaning else line
 
 
 def _noted(descriptor: Callable[_P, _T]) -> Callable[_P, _T]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CorruptError, LimitExceededError, TruncatedError
+from ..errors import CorruptError, LimitExceededError, NNRError, TruncatedError
 from .bit_reader import BitReader
 from .bit_writer import BitWriter
 from .codec import reader, tracer, writer
@@ -259,6 +259,27 @@ def write_unit(
     front = BitWriter("nnr_unit_size")
     writer(UnitSize)(front, context, UnitSize(nnr_unit_size_flag=int(long_form), nnr_unit_size=size))
     return b"".join((front.finish(), body, tail))
+
+
+def trace_units(buffer: Buffer, context: Context | None = None) -> Iterator[list[TraceEntry]]:
+    """The elements of every unit of a bitstream, unit by unit.
+
+    Raises:
+        NNRError: as :func:`scan_units`, after the elements in front of the damage have been handed out.
+    """
+    context = context or _START
+    size = memoryview(buffer).nbytes
+    offset = 0
+    while offset < size:
+        entries: list[TraceEntry] = []
+        try:
+            unit = read_unit(buffer, offset, context, trace=entries)
+        except NNRError:
+            yield entries
+            raise
+        yield entries
+        context = context.after(unit)
+        offset = unit.end
 
 
 def scan_units(buffer: Buffer, context: Context | None = None) -> Iterator[tuple[Unit, Context]]:

@@ -7,15 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from nnc_codec.syntax import generate_cpp, units
+from nnc_codec import decode_single
+from nnc_codec.errors import NNRError
+from nnc_codec.syntax import generate_cpp, scan_units, units
 from nnc_codec.syntax.enums import CONSTANTS
 from nnc_codec.syntax.fields import Structure
 from nnc_codec.syntax.parameter_sets import LayerParameterSet, ModelParameterSet
 from nnc_codec.syntax.topology import TopologyUnitPayload
 
 SCRIPT = Path(generate_cpp.__file__)
+VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 
 
 def everything() -> list[type[Structure]]:
@@ -61,6 +65,37 @@ def test_every_element_is_there_in_order(cls: type[Structure]) -> None:
         wanted = f"v.{element.name}" if element.is_value else f'"{element.name}"'
         place = function[0].find(wanted, place)
         assert place >= 0, element.name
+
+
+def flipped_headers(data: bytes, begin: int, end: int) -> list[bytes]:
+    flips = []
+    for bit in range(8 * begin, 8 * end):
+        damaged = bytearray(data)
+        damaged[bit >> 3] ^= 0x80 >> (bit & 7)
+        flips.append(bytes(damaged))
+    return flips
+
+
+@pytest.mark.parametrize("name", ["codebook1_scan2", "qd_qp-20", "qu_qp-20"])
+def test_both_readers_refuse_the_same_headers(name: str) -> None:
+    data = (VECTORS / f"{name}.nnr").read_bytes()
+    unit = list(scan_units(data))[-1][0]
+    assert unit.data_unit is not None
+    shape = unit.data_unit.tensor_dimensions
+    decode_single(data, np.float32, shape)
+    refused = 0
+    for damaged in flipped_headers(data, unit.offset + 3, unit.payload_offset):
+        try:
+            list(scan_units(damaged))
+        except NNRError as error:
+            refused += 1
+            with pytest.raises(type(error)) as caught:
+                decode_single(damaged, np.float32, shape)
+            element = caught.value.message.split(":")[0]
+            assert f"NNR_NDU: {element}: " in error.message
+            if element != "bit_offset_delta2":
+                assert caught.value.bit_offset in (None, error.bit_offset)
+    assert refused > 10
 
 
 def test_enumerators_have_their_values() -> None:

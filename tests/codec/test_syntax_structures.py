@@ -62,7 +62,7 @@ def contexts(draw: st.DrawFn) -> Context:
 
 
 @pytest.mark.parametrize("cls", EVERY_STRUCTURE, ids=lambda cls: cls.__name__)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_values_survive_bytes(cls: type[Structure], data: st.DataObject) -> None:
     context = data.draw(contexts())
