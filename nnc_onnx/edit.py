@@ -19,7 +19,6 @@ Put = Callable[["onnx.TensorProto", bytes], None]
 """Gives a TensorProto its values, inside the model or in an external file."""
 
 _UINT8 = 2
-_FIRST_IR_WITH_OPTIONAL_INPUTS = 4
 
 
 class Insertion(NamedTuple):
@@ -48,17 +47,14 @@ class _Changes:
         self.payloads: dict[str, Insertion] = {}
 
 
-def insert_decode_nodes(
-    model: onnx.ModelProto, usage: Usage, insertions: Sequence[Insertion], put: Put
-) -> None:
+def insert_decode_nodes(usage: Usage, insertions: Sequence[Insertion], put: Put) -> None:
     """Replace tensors by payloads and decode nodes.
 
     Every graph stays topologically sorted: a decode node follows the node that makes its `after`, or
     comes first. A payload takes the place of its tensor among the initializers.
 
     Args:
-        model: changed in place.
-        usage: made from `model` before the change.
+        usage: of the model, whose graphs are changed in place.
         insertions: what to insert, in the model's order.
         put: called once per payload with its new TensorProto.
     """
@@ -69,8 +65,6 @@ def insert_decode_nodes(
         _edit_nodes(graph, changes[path])
         _edit_initializers(graph, changes[path], put)
         _edit_value_info(graph, changes[path])
-        if not path and model.ir_version < _FIRST_IR_WITH_OPTIONAL_INPUTS:
-            _edit_inputs(graph, changes[path])
 
 
 def _collect(insertions: Sequence[Insertion]) -> dict[GraphPath, _Changes]:
@@ -92,10 +86,7 @@ def _collect(insertions: Sequence[Insertion]) -> dict[GraphPath, _Changes]:
 
 def _edit_nodes(graph: onnx.GraphProto, changes: _Changes) -> None:
     produced = {
-        name
-        for index, node in enumerate(graph.node)
-        if index not in changes.gone_nodes
-        for name in node.output
+        name for index, node in enumerate(graph.node) if index not in changes.gone_nodes for name in node.output
     }
     waiting: defaultdict[str | None, list[onnx.NodeProto]] = defaultdict(list)
     for insertion in changes.decodes:
@@ -153,16 +144,3 @@ def _edit_value_info(graph: onnx.GraphProto, changes: _Changes) -> None:
             graph.value_info.append(
                 helper.make_tensor_value_info(decode.output, decode.element.onnx_type, decode.shape)
             )
-
-
-def _edit_inputs(graph: onnx.GraphProto, changes: _Changes) -> None:
-    """Before IR version 4 exactly the initializers are graph inputs too."""
-    from onnx import helper
-
-    inputs = [value for value in graph.input if value.name not in changes.gone_tensors]
-    inputs.extend(
-        helper.make_tensor_value_info(name, _UINT8, [len(insertion.payload)])
-        for name, insertion in changes.payloads.items()
-    )
-    del graph.input[:]
-    graph.input.extend(inputs)

@@ -26,7 +26,7 @@ from .edit import Insertion, insert_decode_nodes
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, load, model_writer
 from .placement import Placement
-from .plan import PlannedTensor, plan_tensors
+from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
 from .tensors import is_external, read_bytes, stored_nbytes
 from .usage import Usage
 from .version import producer
@@ -129,9 +129,7 @@ def _code_all(
     results: dict[int, Coded | str] = {}
     done = 0
     with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
-        futures = {
-            executor.submit(code_tensor, planned[index], folder, options, elements): index for index in unique
-        }
+        futures = {executor.submit(code_tensor, planned[index], folder, options, elements): index for index in unique}
         pending = set(futures)
         try:
             while pending:
@@ -231,7 +229,8 @@ def _write(
         for tensor in plain:
             if is_external(tensor):
                 writer.put(tensor, read_bytes(tensor, model.folder).data)
-        insert_decode_nodes(model.proto, usage, insertions, writer.put)
+        _modernise(model.proto)
+        insert_decode_nodes(usage, insertions, writer.put)
         _mark(model.proto, manifest)
         writer.finish(model.proto)
 
@@ -251,6 +250,21 @@ def _insertions(usage: Usage, packed: list[PackedTensor]) -> list[Insertion]:
         )
         insertions.append(Insertion(item.planned, path, decode, item.coded.payload))
     return insertions
+
+
+def _modernise(model: onnx.ModelProto) -> None:
+    """Raise an IR version below 4 to 4, where initializers need not be graph inputs.
+
+    Before, exactly the initializers had to be repeated there, which decoded tensors cannot be. No caller
+    could replace them, so without the entries the model means the same.
+    """
+    if model.ir_version >= FIRST_IR_WITH_OPTIONAL_INPUTS:
+        return
+    model.ir_version = FIRST_IR_WITH_OPTIONAL_INPUTS
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
 
 
 def _mark(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Origin = Literal["initializer", "constant"]
 
-_FIRST_IR_WITH_OPTIONAL_INPUTS = 4
+FIRST_IR_WITH_OPTIONAL_INPUTS = 4
+"""From this IR version on an initializer that is a graph input too is a default which the caller can replace."""
 
 
 class PlannedTensor(NamedTuple):
@@ -84,7 +85,7 @@ def plan_tensors(model: onnx.ModelProto, usage: Usage, options: PackOptions) -> 
     planned: list[PlannedTensor] = []
     for path, graph in usage.graphs.items():
         fixed = set(bound)
-        if path or model.ir_version >= _FIRST_IR_WITH_OPTIONAL_INPUTS:
+        if path or model.ir_version >= FIRST_IR_WITH_OPTIONAL_INPUTS:
             fixed.update(value.name for value in graph.input)
         for position, tensor in enumerate(graph.initializer):
             place = _Place(Value(path, tensor.name), "initializer", position, "")
@@ -139,9 +140,7 @@ def _treat(
     reason = _must_stay(value, tensor, element, role, reader, fixed)
     if reason is None:
         reason = _preference(value.name, element_count(tensor), role, reader, options)
-    return PlannedTensor(
-        value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason
-    )
+    return PlannedTensor(value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason)
 
 
 def _must_stay(

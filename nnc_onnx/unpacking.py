@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-_FIRST_IR_WITH_OPTIONAL_INPUTS = 4
-
 
 def unpack(
     source: str | os.PathLike[str],
@@ -126,8 +124,6 @@ def _restore(
         if path in restored or path in names:
             # A Constant node cannot have external data in onnxruntime.
             _rebuild(usage.graphs[path], restored[path], names[path], entries, not writer.is_external)
-            if not path and model.proto.ir_version < _FIRST_IR_WITH_OPTIONAL_INPUTS:
-                _restore_inputs(usage.graphs[path], restored[path], names[path])
     _unmark(model.proto)
 
 
@@ -201,25 +197,6 @@ def _constant_node(name: str, tensor: onnx.TensorProto) -> onnx.NodeProto:
     from onnx import helper
 
     return helper.make_node("Constant", [], [tensor.name], name=name or None, value=tensor)
-
-
-def _restore_inputs(
-    graph: onnx.GraphProto,
-    restored: list[tuple[PackedTensor, onnx.TensorProto]],
-    payload_names: set[str],
-) -> None:
-    """Before IR version 4 exactly the initializers are graph inputs too."""
-    from onnx import helper
-
-    initializers = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in payload_names]
-    inputs.extend(
-        helper.make_tensor_value_info(proto.name, proto.data_type, list(proto.dims))
-        for _, proto in restored
-        if proto.name in initializers
-    )
-    del graph.input[:]
-    graph.input.extend(inputs)
 
 
 def _unmark(model: onnx.ModelProto) -> None:
