@@ -1,8 +1,8 @@
-"""The arithmetic-coded payload of a data unit: from integers to bytes and back, one codeword for all its tensors."""
+"""Decoding the payload of a data unit: one arithmetic codeword, or raw floats, for all its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -260,68 +260,3 @@ def _reconstruct(
     if index.size and (index.min() < 0 or index.max() >= entries.size):
         raise CorruptError("codebook index out of range")
     return (entries[index].astype(np.float64) * step).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One tensor to be coded: integers in raster order and how they came about."""
-
-    name: str
-    rows: int
-    columns: int
-    integers: Integers
-    qp_delta: int | None = None
-    codebook: Codebook | None = None
-    past: Past = Past()
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Coding tools of one data unit."""
-
-    dq: bool = False
-    unary_length: int = 11
-    scan_order: int = 0
-    row_skipping: bool = False
-    param_opt: bool = True
-    parent_present: bool = False
-    temporal: bool = False
-    hist_on: bool = False
-    qp_bits: int = 8
-
-
-def encode_payload(sources: Sequence[Source], tools: Tools) -> tuple[bytes, list[tuple[int, int, int]]]:
-    """Code tensors into one codeword.
-
-    Returns:
-        The payload and its entry points as (distance in bits, window, state).
-
-    Raises:
-        InvalidArgumentError: a QP does not fit its field.
-    """
-    encoder = _native.PayloadEncoder()
-    low = -(1 << (tools.qp_bits - 1))
-    for source in sources:
-        if source.qp_delta is not None:
-            if not low <= source.qp_delta < -low:
-                raise InvalidArgumentError(f"qp {source.qp_delta} is outside {low}..{-low - 1}", tensor=source.name)
-            encoder.write_qp(source.qp_delta, tools.qp_bits)
-        codebook = source.codebook
-        coding = _native.TensorCoding(
-            rows=source.rows,
-            cols=source.columns,
-            dq=tools.dq and codebook is None,
-            unary_length=tools.unary_length,
-            scan_order=tools.scan_order,
-            parent_present=tools.parent_present,
-            codebook_size=0 if codebook is None else codebook.codebook_size,
-            codebook_zero=coding_zero(codebook),
-        )
-        status = encoder.write_tensor(
-            coding, source.integers, tools.row_skipping, tools.param_opt, tools.hist_on,
-            source.past.integers if tools.temporal else None, source.past.history,
-        )  # fmt: skip
-        check(status, tensor=source.name)
-    data = encoder.finish()
-    return data, encoder.entry_points()
-

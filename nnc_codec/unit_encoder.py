@@ -14,7 +14,8 @@ from .codebook import bits_of, build_codebook
 from .elements import as_source, format_of, is_float
 from .errors import InvalidArgumentError, NNRError
 from .params import EncodeParams, Method, TensorParams
-from .payload import Integers, Past, Source, Tools, encode_payload
+from .payload import Integers, Past
+from .payload_encoder import Source, Tools, encode_payload
 from .syntax.context import Context
 from .syntax.data_unit import CabacEntryPoint, CabacEntryPointList, Codebook, CompressedDataUnitHeader
 from .syntax.enums import NnrUnitType, PayloadType
