@@ -33,6 +33,11 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
         decode_ns: nanoseconds spent decoding, summed over threads.
         payload_bytes: payload bytes read by decoding.
         failures: requests that ended in an error.
+        cache_hits: requests served from the cache.
+        cache_misses: requests of caching sessions that had to be decoded.
+        cache_evictions: tensors dropped to make room.
+        cache_bytes: bytes of decoded tensors held now.
+        cache_peak_bytes: the most that were held at a time.
     """
 
     kernels: int
@@ -42,6 +47,11 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
     decode_ns: int
     payload_bytes: int
     failures: int
+    cache_hits: int
+    cache_misses: int
+    cache_evictions: int
+    cache_bytes: int
+    cache_peak_bytes: int
 
 
 def get_library_path() -> str:

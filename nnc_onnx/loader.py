@@ -38,26 +38,31 @@ def register(
 
     Args:
         session_options: changed in place.
-        mode: ``"lazy"`` or ``"auto"``, which decode at each use. ``"eager"`` needs :class:`InferenceSession`.
-        cache_bytes: bound of the memory for decoded tensors that are kept between uses.
+        mode: ``"lazy"``, ``"cache"``, or ``"auto"``, which is ``"cache"`` here. ``"eager"`` needs
+            :class:`InferenceSession`.
+        cache_bytes: budget for decoded tensors that are kept between uses. All caching sessions of the process
+            share one cache; the largest budget of the living ones counts.
 
     Raises:
-        InvalidArgumentError: `mode` is unknown or ``"eager"``.
+        InvalidArgumentError: `mode` is unknown or ``"eager"``, or `cache_bytes` is negative.
         LibraryMissingError, RegistrationError, RuntimeTooOldError: the operators cannot be registered.
     """
-    if settings.check_mode(mode) == "eager":
+    checked = settings.check_mode(mode)
+    if checked == "eager":
         raise InvalidArgumentError(
             "eager decoding replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
         )
-    settings.apply(session_options)
+    if cache_bytes < 0:
+        raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
+    settings.apply(session_options, 0 if checked == "lazy" else cache_bytes)
 
 
 class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
     """An :class:`onnxruntime.InferenceSession` for packed and plain models.
 
-    A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``) or are
-    decoded while loading (``"eager"``). The weights are the same bits in every mode. So are the outputs where
+    A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``, ``"cache"``)
+    or are decoded while loading (``"eager"``). The weights are the same bits in every mode. So are the outputs where
     onnxruntime runs the same kernels; for weights that are constants of the model it may prepack, fold and
     fuse, which can change the last bits; ``session.disable_prepacking`` = 1 and optimizations off prevent it.
 
@@ -66,11 +71,12 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         sess_options: as for onnxruntime. For a lazy session :func:`register` is applied to them.
         providers: as for onnxruntime.
         provider_options: as for onnxruntime.
-        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"eager"``: all are decoded
-            into a temporary file that onnxruntime maps; the file is removed once the session stands.
-            ``"auto"``: lazy if the session computes on the CPU provider alone, else eager, because any other
+        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"cache"``: as many as
+            `cache_bytes` allow are kept, and missing ones are decoded ahead on idle threads. ``"eager"``: all are
+            decoded into a temporary file that onnxruntime maps; the file is removed once the session stands.
+            ``"auto"``: cache if the session computes on the CPU provider alone, else eager, because any other
             provider would copy each decoded weight to its device at each run.
-        cache_bytes: bound of the memory for decoded tensors that are kept between uses.
+        cache_bytes: budget for decoded tensors that are kept between uses, see :func:`register`.
         kwargs: as for onnxruntime.
 
     Raises:
@@ -115,9 +121,9 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
                 "a model in ORT format cannot be decoded eagerly", hint="use mode='lazy'"
             )
         options = sess_options if sess_options is not None else ort.SessionOptions()
-        lazy = checked == "lazy" or head.is_ort_format
-        if lazy or (checked == "auto" and settings.uses_only_cpu(providers, options)):
-            register(options, cache_bytes=cache_bytes)
+        coded = checked in ("lazy", "cache") or head.is_ort_format
+        if coded or (checked == "auto" and settings.uses_only_cpu(providers, options)):
+            register(options, mode=checked, cache_bytes=cache_bytes)
             try:
                 super().__init__(path_or_bytes, options, *arguments, **kwargs)
             except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,14 +15,15 @@ from .runtime_errors import RegistrationError, RuntimeMissingError, RuntimeTooOl
 if TYPE_CHECKING:
     import onnxruntime
 
-Mode = Literal["auto", "lazy", "eager"]
-MODES: tuple[str, ...] = ("auto", "lazy", "eager")
+Mode = Literal["auto", "lazy", "cache", "eager"]
+MODES: tuple[str, ...] = ("auto", "lazy", "cache", "eager")
 OLDEST = (1, 17)
 
 # Execution providers that compute in the memory of the CPU provider's tensors. Any other would copy every
 # decoded weight to its device at every run.
 _CPU_PROVIDERS = frozenset({"CPUExecutionProvider", "AzureExecutionProvider"})
 _REGISTERED = "onnx_nnc.registered"
+_MOST_THREADS = 8
 
 
 def require_onnxruntime() -> Any:
@@ -78,8 +80,12 @@ def is_registered(options: onnxruntime.SessionOptions) -> bool:
         return False
 
 
-def apply(options: onnxruntime.SessionOptions) -> None:
+def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0) -> None:
     """Register the decode operators in `options` and switch off what would keep decoded tensors alive.
+
+    Args:
+        options: changed in place.
+        cache_bytes: budget for decoded tensors kept between uses; 0 keeps none.
 
     Memory patterns plan one block for all tensors of a run, and memory reuse keeps a buffer per distinct
     shape; both make a lazy session hold several decoded weights instead of one.
@@ -92,6 +98,10 @@ def apply(options: onnxruntime.SessionOptions) -> None:
     if is_registered(options):
         return
     load_library()
+    if cache_bytes > 0:
+        options.add_session_config_entry("onnx_nnc.cache_bytes", str(cache_bytes))
+        threads = options.intra_op_num_threads or os.cpu_count() or 1
+        options.add_session_config_entry("onnx_nnc.ahead", str(min(threads, _MOST_THREADS) - 1))
     try:
         options.register_custom_ops_library(get_library_path())
     except Exception as error:

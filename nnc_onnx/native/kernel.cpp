@@ -2,7 +2,8 @@
 
 #include <chrono>
 #include <cstdio>
-#include <memory>
+#include <cstring>
+#include <exception>
 
 #include "checksum.h"
 #include "message.h"
@@ -44,13 +45,25 @@ bool count_elements(const std::vector<std::int64_t>& shape, std::uint64_t limit,
 
 }  // namespace
 
-Kernel::Kernel(const ort::Api* api, const OpType& type) : api_(api), type_(type) { ++stats().kernels; }
+Kernel::Kernel(const ort::Api* api, const OpType& type, const SessionConfig& config)
+    : api_(api), type_(type), config_(config) {
+  ++stats().kernels;
+}
 
-Kernel::~Kernel() { --stats().kernels; }
+Kernel::~Kernel() {
+  if (entry_) Cache::instance().remove(*entry_);
+  --stats().kernels;
+}
 
-ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type, Kernel** out) {
-  std::unique_ptr<Kernel> kernel(new Kernel(api, type));
+ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type,
+                            const SessionConfig& config, Kernel** out) {
+  std::unique_ptr<Kernel> kernel(new Kernel(api, type, config));
   if (ort::Status* status = kernel->read(info)) return status;
+  if (config.cache_bytes != 0 && kernel->constant_payload_.data != nullptr) {
+    auto entry = std::make_unique<CacheEntry>(kernel->elements_ * type.bytes);
+    Cache::instance().add(*entry, kernel.get(), config.cache_bytes);
+    kernel->entry_ = std::move(entry);
+  }
   *out = kernel.release();
   return nullptr;
 }
@@ -79,7 +92,20 @@ std::string Kernel::where(const ort::TensorView& payload) const {
   return std::string(type_.name) + " with a payload of " + std::to_string(payload.elements) + " bytes";
 }
 
-ort::Status* Kernel::check(const ort::TensorView& payload) const {
+bool Kernel::is_constant(const ort::TensorView& payload) const {
+  return payload.data != nullptr && payload.data == constant_payload_.data;
+}
+
+// An initializer cannot change after it was checked once; anything else is checked at every use.
+ort::Status* Kernel::check(const ort::TensorView& payload) {
+  if (!is_constant(payload)) return check_bytes(payload);
+  if (constant_checked_.load(std::memory_order_acquire)) return nullptr;
+  ort::Status* status = check_bytes(payload);
+  if (status == nullptr) constant_checked_.store(true, std::memory_order_release);
+  return status;
+}
+
+ort::Status* Kernel::check_bytes(const ort::TensorView& payload) const {
   const std::uint32_t crc = crc32(payload.data, payload.elements);
   if (crc != crc32_)
     return fail(api_, kCodeMismatch, where(payload),
@@ -114,6 +140,65 @@ ort::Status* Kernel::decode(const ort::TensorView& payload, void* out) const {
   return nullptr;
 }
 
+// One tensor to decode, perhaps of another operator, and what came of it.
+struct Kernel::Job {
+  Kernel* kernel;
+  void* out;
+  CacheEntry* claim;  // to be finished, or nullptr
+  bool asked;         // by the operator that runs the jobs
+  ort::Status* status = nullptr;
+  bool done = false;
+
+  void run() noexcept {
+    bool decoded = false;
+    done = true;
+    try {
+      status = kernel->check(kernel->constant_payload_);
+      if (status == nullptr) status = kernel->decode(kernel->constant_payload_, out);
+      decoded = status == nullptr;
+    } catch (const std::exception&) {
+      status = ort::CreateStatus::call(kernel->api_, ort::kFail, "NNC-E224: not enough memory");
+    }
+    // A tensor decoded ahead that fails is reported when it is asked for.
+    if (status != nullptr && !asked) {
+      ort::ReleaseStatus::call(kernel->api_, status);
+      status = nullptr;
+    }
+    if (claim != nullptr) Cache::instance().finish(*claim, decoded, asked);
+  }
+};
+
+ort::Status* Kernel::run_jobs(ort::KernelContext* context, std::vector<Job>& jobs) {
+  if (jobs.size() == 1) {
+    jobs.front().run();
+    return jobs.front().status;
+  }
+  const auto task = [](void* data, std::size_t index) { (*static_cast<std::vector<Job>*>(data))[index].run(); };
+  if (ort::Status* status = ort::ParallelFor::call(api_, context, task, jobs.size(), 0, &jobs)) {
+    ort::ReleaseStatus::call(api_, status);
+    for (Job& job : jobs)
+      if (!job.done) job.run();
+  }
+  return jobs.front().status;
+}
+
+ort::Status* Kernel::compute_cached(ort::KernelContext* context, void* out) {
+  Cache& cache = Cache::instance();
+  std::vector<Job> jobs;
+  jobs.reserve(config_.ahead + 1);
+  const Cache::Use use = cache.use(*entry_, config_.ahead);
+  if (!use.ready) {
+    jobs.push_back({this, use.claimed ? entry_->block : out, use.claimed ? entry_.get() : nullptr, true});
+    for (CacheEntry* next : use.ahead) jobs.push_back({static_cast<Kernel*>(next->owner), next->block, next, false});
+    if (ort::Status* status = run_jobs(context, jobs)) return status;
+  }
+  if (use.ready || use.claimed) {
+    std::memcpy(out, entry_->block, entry_->bytes);
+    cache.unpin(*entry_);
+  }
+  return nullptr;
+}
+
 ort::Status* Kernel::compute(ort::KernelContext* context) {
   ++stats().computes;
   const ort::Value* value = nullptr;
@@ -122,22 +207,18 @@ ort::Status* Kernel::compute(ort::KernelContext* context) {
   if (value == nullptr) return fail(api_, kCodeMismatch, where({}), "the payload input is missing");
   if (ort::Status* status = ort::view_tensor(api_, value, &payload)) return status;
 
-  // An initializer cannot change after it was checked once; anything else is checked at every use.
-  const bool constant = payload.data != nullptr && payload.data == constant_payload_.data;
-  if (!constant || !constant_checked_.load(std::memory_order_acquire)) {
-    if (ort::Status* status = check(payload)) {
-      ++stats().failures;
-      return status;
-    }
-    if (constant) constant_checked_.store(true, std::memory_order_release);
+  // Before the output is allocated: its size is what the model claims.
+  if (ort::Status* status = check(payload)) {
+    ++stats().failures;
+    return status;
   }
-
   ort::Value* output = nullptr;
   if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape_.data(), shape_.size(), &output))
     return status;
   void* data = nullptr;
   if (ort::Status* status = ort::GetTensorMutableData::call(api_, output, &data)) return status;
-  ort::Status* status = decode(payload, data);
+  const bool cached = entry_ != nullptr && is_constant(payload);
+  ort::Status* status = cached ? compute_cached(context, data) : decode(payload, data);
   if (status != nullptr) ++stats().failures;
   return status;
 }

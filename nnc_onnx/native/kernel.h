@@ -2,18 +2,22 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "cache.h"
 #include "op_types.h"
 #include "ort_api.h"
+#include "session_config.h"
 
 namespace nnc {
 
 class Kernel {
  public:
   // Reads the attributes; nullptr or the status to hand to onnxruntime.
-  static ort::Status* create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type, Kernel** out);
+  static ort::Status* create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type,
+                             const SessionConfig& config, Kernel** out);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -22,20 +26,28 @@ class Kernel {
   const ort::Api* api() const { return api_; }
 
  private:
-  Kernel(const ort::Api* api, const OpType& type);
+  struct Job;
+
+  Kernel(const ort::Api* api, const OpType& type, const SessionConfig& config);
   ort::Status* read(const ort::KernelInfo* info);
-  ort::Status* check(const ort::TensorView& payload) const;
+  bool is_constant(const ort::TensorView& payload) const;
+  ort::Status* check(const ort::TensorView& payload);
+  ort::Status* check_bytes(const ort::TensorView& payload) const;
   ort::Status* decode(const ort::TensorView& payload, void* out) const;
+  ort::Status* compute_cached(ort::KernelContext* context, void* out);
+  ort::Status* run_jobs(ort::KernelContext* context, std::vector<Job>& jobs);
   std::string where(const ort::TensorView& payload) const;
 
   const ort::Api* api_;
   const OpType& type_;
+  const SessionConfig& config_;
   std::string tensor_;
   std::vector<std::int64_t> shape_;
   std::uint64_t elements_ = 0;
   std::uint32_t crc32_ = 0;
   ort::TensorView constant_payload_;  // empty when the payload is not an initializer of this graph
   std::atomic<bool> constant_checked_{false};
+  std::unique_ptr<CacheEntry> entry_;  // only if the payload is constant and the session has a cache
 };
 
 }  // namespace nnc

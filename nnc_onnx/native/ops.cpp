@@ -11,6 +11,7 @@
 #include "op_types.h"
 #include "ort_abi.h"
 #include "ort_api.h"
+#include "session_config.h"
 
 namespace nnc {
 namespace {
@@ -22,6 +23,7 @@ constexpr int kNewestOpVersion = 18;
 struct DecodeOp {
   ort::CustomOp base;
   const OpType* type;
+  const SessionConfig* config;
 };
 
 const DecodeOp& self(const ort::CustomOp* op) { return *reinterpret_cast<const DecodeOp*>(op); }
@@ -42,7 +44,7 @@ ort::Status* NNC_ORT_CALL create_kernel(const ort::CustomOp* op, const ort::Api*
                                         void** out) {
   return guarded(api, [&]() -> ort::Status* {
     Kernel* kernel = nullptr;
-    ort::Status* status = Kernel::create(api, info, *self(op).type, &kernel);
+    ort::Status* status = Kernel::create(api, info, *self(op).type, *self(op).config, &kernel);
     *out = kernel;
     return status;
   });
@@ -55,9 +57,10 @@ ort::Status* NNC_ORT_CALL compute(void* handle, ort::KernelContext* context) {
 
 void NNC_ORT_CALL destroy_kernel(void* handle) { delete static_cast<Kernel*>(handle); }
 
-DecodeOp make_op(const OpType& type, std::uint32_t version) {
+DecodeOp make_op(const OpType& type, const SessionConfig& config, std::uint32_t version) {
   DecodeOp op{};
   op.type = &type;
+  op.config = &config;
   ort::CustomOp& base = op.base;
   base.version = version;
   base.get_name = [](const ort::CustomOp* op) { return self(op).type->name; };
@@ -87,9 +90,10 @@ DecodeOp make_op(const OpType& type, std::uint32_t version) {
 }
 
 // onnxruntime keeps plain pointers to the domain and its operators for as long as any session lives, so they are made
-// once per process (and per copy of onnxruntime in it) and shared by every session.
+// once per process and configuration (and per copy of onnxruntime in the process) and stay.
 struct Registration {
   const ort::Api* api = nullptr;
+  SessionConfig config;
   ort::CustomOpDomain* domain = nullptr;
   std::vector<DecodeOp> ops;
 };
@@ -104,11 +108,13 @@ Registrations& registrations() {
   return *instance;
 }
 
-ort::Status* make_registration(const ort::Api* api, std::uint32_t version, Registration* out) {
+ort::Status* make_registration(const ort::Api* api, const SessionConfig& config, std::uint32_t version,
+                               Registration* out) {
   if (const std::string failed = ort::self_test(api); !failed.empty())
     return fail(api, kCodeRegistration, "", "this onnxruntime does not behave as expected (" + failed + ")");
   out->api = api;
-  for (const OpType& type : kOpTypes) out->ops.push_back(make_op(type, version));
+  out->config = config;
+  for (const OpType& type : kOpTypes) out->ops.push_back(make_op(type, out->config, version));
   if (ort::Status* status = ort::CreateCustomOpDomain::call(api, kDomain, &out->domain)) return status;
   for (const DecodeOp& op : out->ops)
     if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
@@ -116,12 +122,14 @@ ort::Status* make_registration(const ort::Api* api, std::uint32_t version, Regis
 }
 
 ort::Status* register_domain(const ort::Api* api, std::uint32_t version, ort::SessionOptions* options) {
+  const SessionConfig config = read_session_config(api, options);
   Registrations& shared = registrations();
   const std::lock_guard<std::mutex> lock(shared.mutex);
   for (const Registration& known : shared.entries)
-    if (known.api == api) return ort::AddCustomOpDomain::call(api, options, known.domain);
+    if (known.api == api && known.config == config)
+      return ort::AddCustomOpDomain::call(api, options, known.domain);
   std::list<Registration> made(1);
-  if (ort::Status* status = make_registration(api, version, &made.front())) return status;
+  if (ort::Status* status = make_registration(api, config, version, &made.front())) return status;
   shared.entries.splice(shared.entries.end(), made);
   return ort::AddCustomOpDomain::call(api, options, shared.entries.back().domain);
 }

@@ -91,6 +91,8 @@ using GetOutputName = Slot<233, Status*(const KernelInfo*, std::size_t index, ch
 using HasSessionConfig = Slot<237, Status*(const SessionOptions*, const char* key, int* out)>;
 using GetSessionConfig = Slot<238, Status*(const SessionOptions*, const char* key, char* out, std::size_t* size)>;
 using GetConstantInput = Slot<249, Status*(const KernelInfo*, std::size_t index, int* is_constant, const Value** out)>;
+using ParallelFor = Slot<274, Status*(const KernelContext*, void(NNC_ORT_CALL* task)(void* data, std::size_t index),
+                                      std::size_t tasks, std::size_t batches, void* data)>;
 
 // OrtApiBase.
 struct ApiBase {

@@ -23,6 +23,11 @@ constexpr Counter kCounters[] = {
     {"decode_ns", &Stats::decode_ns, false},
     {"payload_bytes", &Stats::payload_bytes, false},
     {"failures", &Stats::failures, false},
+    {"cache_hits", &Stats::cache_hits, false},
+    {"cache_misses", &Stats::cache_misses, false},
+    {"cache_evictions", &Stats::cache_evictions, false},
+    {"cache_bytes", &Stats::cache_bytes, true},
+    {"cache_peak_bytes", &Stats::cache_peak_bytes, true},
 };
 constexpr std::size_t kCounterCount = sizeof kCounters / sizeof kCounters[0];
 
@@ -42,4 +47,5 @@ std::uint64_t onnx_nnc_stat_value(std::size_t index) {
 void onnx_nnc_reset_stats() {
   for (const nnc::Counter& counter : nnc::kCounters)
     if (!counter.level) (nnc::stats().*counter.value).store(0);
+  nnc::stats().cache_peak_bytes.store(nnc::stats().cache_bytes.load());
 }

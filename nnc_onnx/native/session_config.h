@@ -1,0 +1,20 @@
+// What a session asks of its decode operators, read from the session options they are registered with.
+#pragma once
+#include <cstddef>
+
+#include "ort_api.h"
+
+namespace nnc {
+
+struct SessionConfig {
+  std::size_t cache_bytes = 0;  // "onnx_nnc.cache_bytes": budget of the cache; 0 keeps nothing between uses
+  std::size_t ahead = 0;        // "onnx_nnc.ahead": tensors to decode ahead in parallel when one is missing
+
+  bool operator==(const SessionConfig& other) const {
+    return cache_bytes == other.cache_bytes && ahead == other.ahead;
+  }
+};
+
+SessionConfig read_session_config(const ort::Api* api, const ort::SessionOptions* options);
+
+}  // namespace nnc

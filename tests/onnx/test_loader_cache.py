@@ -1,0 +1,205 @@
+"""Sessions that keep decoded tensors within a budget."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import models
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from nnc_codec.errors import InvalidArgumentError
+from nnc_onnx.errors import CarriageError
+from nnc_onnx.library import RuntimeStats, reset_stats, stats
+from nnc_onnx.loader import InferenceSession, register
+
+CPU = ["CPUExecutionProvider"]
+LAYERS, WIDE, NARROW = 10, 128, 64
+TENSOR = WIDE * NARROW * 4
+
+
+@pytest.fixture(scope="module")
+def chain() -> bytes:
+    return models.chain(LAYERS, WIDE, NARROW)[0].SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def feeds() -> dict[str, np.ndarray]:
+    return {"x0": models.weights(5, NARROW, seed=9)}
+
+
+@pytest.fixture(scope="module")
+def expected(chain, feeds) -> bytes:
+    return InferenceSession(chain, providers=CPU, mode="lazy").run(None, feeds)[0].tobytes()
+
+
+def session(model: bytes, cache_bytes: int, threads: int = 1) -> InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return InferenceSession(model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes)
+
+
+def counters(
+    run: InferenceSession, feeds: dict[str, np.ndarray], runs: int
+) -> tuple[RuntimeStats, set[bytes]]:
+    reset_stats()
+    outputs = {run.run(None, feeds)[0].tobytes() for _ in range(runs)}
+    return stats(), outputs
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("slots", [0.5, 1, 2, 5, 9, 10, 50])
+def test_same_bits_within_the_budget(chain, feeds, expected, slots, threads):
+    gc.collect()
+    budget = int(slots * TENSOR)
+    counts, outputs = counters(session(chain, budget, threads), feeds, 6)
+    assert outputs == {expected}
+    assert counts.cache_peak_bytes <= budget
+    assert counts.cache_hits + counts.cache_misses == counts.computes == 6 * LAYERS
+
+
+@pytest.mark.parametrize("slots", [2, 5, 9])
+def test_cyclic_use_hits_what_fits(chain, feeds, slots):
+    """Dropping the tensor that was used longest ago would hit nothing at all."""
+    run = session(chain, slots * TENSOR)
+    counters(run, feeds, 2)
+    counts, _ = counters(run, feeds, 10)
+    assert counts.cache_hits == 10 * slots
+    assert counts.decodes == 10 * (LAYERS - slots)
+
+
+def test_everything_fits(chain, feeds):
+    run = session(chain, LAYERS * TENSOR)
+    counters(run, feeds, 1)
+    counts, _ = counters(run, feeds, 5)
+    assert (counts.decodes, counts.cache_misses, counts.cache_hits) == (0, 0, 5 * LAYERS)
+
+
+def test_missing_tensors_are_decoded_ahead(chain, feeds, expected):
+    run = session(chain, 4 * TENSOR, threads=3)
+    counters(run, feeds, 3)
+    counts, outputs = counters(run, feeds, 10)
+    assert outputs == {expected}
+    # Two of three missing tensors were decoded together with another one.
+    assert counts.cache_misses <= 10 * LAYERS / 2
+    assert counts.decodes <= 10 * LAYERS
+
+
+def test_memory_goes_with_the_sessions(chain, feeds):
+    gc.collect()
+    before = stats()
+    first, second = session(chain, 4 * TENSOR), session(chain, 8 * TENSOR)
+    for run in (first, second):
+        run.run(None, feeds)
+    assert stats().cache_bytes == 8 * TENSOR
+    del second, run
+    gc.collect()
+    assert stats().cache_bytes <= 4 * TENSOR
+    del first
+    gc.collect()
+    assert (stats().cache_bytes, stats().kernels) == (0, before.kernels)
+
+
+def test_consumer_that_works_in_place_leaves_the_cache_alone():
+    item = models.Packed("W", models.weights(64, 64), after="x")
+    made = models.model(
+        [
+            helper.make_node("Sigmoid", ["W"], ["s"]),
+            helper.make_node("Tanh", ["s"], ["t"]),
+            helper.make_node("MatMul", ["x", "t"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 64])],
+        [item],
+    )
+    feeds = {"x": models.weights(2, 64, seed=1)}
+    run = session(made.SerializeToString(), 1 << 20)
+    _, outputs = counters(run, feeds, 5)
+    assert len(outputs) == 1
+    assert stats().cache_hits == 4
+
+
+def test_output_of_the_graph_can_be_written_to():
+    item = models.Packed("W", models.weights(24, 24))
+    made = models.model([], [], [helper.make_tensor_value_info("W", TensorProto.FLOAT, [24, 24])], [item])
+    run = session(made.SerializeToString(), 1 << 20)
+    for _ in range(3):
+        output = run.run(None, {})[0]
+        assert np.array_equal(output, item.values)
+        output[:] = 0
+
+
+def test_damage_found_ahead_is_reported_where_it_is_used():
+    made, _ = models.chain(4, 64, 32)
+    wrong = next(attribute for attribute in made.graph.node[2].attribute if attribute.name == "crc32")
+    wrong.i ^= 1
+    run = session(made.SerializeToString(), 4 * 64 * 32 * 4, threads=3)
+    for _ in range(3):
+        with pytest.raises(CarriageError) as caught:
+            run.run(None, {"x0": models.weights(1, 32)})
+        assert caught.value.tensor == "W2"
+
+
+def test_many_threads_and_sessions_under_eviction(chain, feeds, expected):
+    sessions = [session(chain, 3 * TENSOR, threads) for threads in (1, 2)]
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        for turn in range(50):
+            output = sessions[(number + turn) % 2].run(None, feeds)[0]
+            if output.tobytes() != expected:
+                failures.append(f"thread {number}, turn {turn}")
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert stats().cache_bytes <= 3 * TENSOR
+
+
+def test_sessions_come_and_go_while_another_runs(chain, feeds, expected):
+    run = session(chain, 3 * TENSOR, 2)
+    stop = threading.Event()
+    outputs: set[bytes] = set()
+
+    def work() -> None:
+        while not stop.is_set():
+            outputs.add(run.run(None, feeds)[0].tobytes())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    for _ in range(10):
+        other = session(chain, 3 * TENSOR, 2)
+        assert other.run(None, feeds)[0].tobytes() == expected
+        del other
+        gc.collect()
+    stop.set()
+    worker.join()
+    assert outputs == {expected}
+
+
+def test_auto_keeps_tensors_on_the_cpu(chain, feeds):
+    run = InferenceSession(chain, providers=CPU)
+    run.run(None, feeds)
+    counts, _ = counters(run, feeds, 2)
+    assert counts.cache_hits == 2 * LAYERS
+
+
+def test_own_session_with_a_cache(chain, feeds, expected):
+    options = ort.SessionOptions()
+    register(options, mode="cache", cache_bytes=5 * TENSOR)
+    run = ort.InferenceSession(chain, options, providers=CPU)
+    _, outputs = counters(run, feeds, 3)
+    assert outputs == {expected}
+    assert stats().cache_hits > 0
+
+
+def test_negative_budget():
+    with pytest.raises(InvalidArgumentError, match="negative"):
+        register(ort.SessionOptions(), cache_bytes=-1)
