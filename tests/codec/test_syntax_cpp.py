@@ -88,13 +88,14 @@ def test_both_readers_refuse_the_same_headers(name: str) -> None:
         try:
             list(scan_units(damaged))
         except NNRError as error:
+            if "entry point outside the payload" in error.message:
+                continue  # reading from front to back does not need the entry points
             refused += 1
             with pytest.raises(type(error)) as caught:
                 decode_single(damaged, np.float32, shape)
             element = caught.value.message.split(":")[0]
             assert f"NNR_NDU: {element}: " in error.message
-            if element != "bit_offset_delta2":
-                assert caught.value.bit_offset in (None, error.bit_offset)
+            assert caught.value.bit_offset in (None, error.bit_offset)
     assert refused > 10
 
 
