@@ -15,7 +15,7 @@ from nnc_codec.report import InspectReport, TensorReport
 from . import carriage
 from .errors import CarriageError
 from .model_io import Model, load
-from .payloads import Entries, PackedTensor, entries_of, manifest_of, packed_tensors
+from .payloads import Entries, PackedTensor, manifest_of, packed_tensors
 from .plan import PlannedTensor, plan_tensors
 from .tensors import read_bytes
 from .usage import Usage
@@ -38,7 +38,7 @@ def inspect(source: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) 
     usage = Usage(model.proto.graph)
     manifest = manifest_of(model.proto) if version is not None else None
     packed = list(packed_tensors(usage))
-    entries = entries_of(manifest)
+    entries = Entries(manifest)
     payloads = {tensor.payload.name for tensor in packed}
     plain = plan_tensors(model.proto, usage, PackOptions())
     coded, shared = [], set[str]()
@@ -78,10 +78,8 @@ def describe(
         raise CarriageError(f"payload holds {len(bitstream)} tensors instead of one", tensor=decode.output)
     (unit,) = bitstream.values()
     if tuple(unit.shape) != decode.shape:
-        raise CarriageError(
-            f"payload has shape {tuple(unit.shape)}, the node {decode.shape}", tensor=decode.output
-        )
-    entry = entries.get((decode.output, decode.payload))
+        raise CarriageError(f"payload has shape {tuple(unit.shape)}, the node {decode.shape}", tensor=decode.output)
+    entry = entries.find(decode)
     detail: dict[str, str | int] = {"payload": decode.payload, "crc32": f"{decode.crc32:08x}"}
     if decode.after:
         detail["after"] = decode.after

@@ -51,9 +51,7 @@ def packed_tensors(usage: Usage) -> Iterator[PackedTensor]:
         CarriageError: a node is malformed or its payload is not a uint8 initializer.
         UnsupportedCarriageError: an operator of the domain is unknown.
     """
-    tensors = {
-        path: {tensor.name: tensor for tensor in graph.initializer} for path, graph in usage.graphs.items()
-    }
+    tensors = {path: {tensor.name: tensor for tensor in graph.initializer} for path, graph in usage.graphs.items()}
     for path, graph in usage.graphs.items():
         for node in graph.node:
             if not carriage.is_decode_node(node):
@@ -99,9 +97,7 @@ def decode_payload(tensor: PackedTensor, payload: memoryview, limits: Limits) ->
     """
     decode = tensor.decode
     try:
-        values: NDArray[Any] = nnc_codec.decode_single(
-            payload, decode.element.dtype, decode.shape, limits=limits
-        )
+        values: NDArray[Any] = nnc_codec.decode_single(payload, decode.element.dtype, decode.shape, limits=limits)
     except NNRError as error:
         error.tensor = error.tensor or decode.output
         raise
@@ -118,14 +114,23 @@ def manifest_of(model: onnx.ModelProto) -> Manifest | None:
     return parse_manifest(text) if text is not None else None
 
 
-Entries = dict[tuple[str, str], TensorEntry]
-"""Manifest entries by name of the tensor and of its payload: branches of an If may use the same names."""
+class Entries:
+    """The manifest's entries, found by decode node."""
 
+    def __init__(self, manifest: Manifest | None) -> None:
+        tensors = manifest.tensors if manifest is not None else ()
+        self._exact = {(entry.name, entry.payload_name): entry for entry in tensors}
+        self._by_payload = {entry.payload_name: entry for entry in tensors}
 
-def entries_of(manifest: Manifest | None) -> Entries:
-    """The manifest's entries; empty without a manifest."""
-    tensors = manifest.tensors if manifest is not None else ()
-    return {(entry.name, entry.payload_name): entry for entry in tensors}
+    def find(self, decode: carriage.DecodeNode) -> TensorEntry | None:
+        """The entry of the tensor. Tools may rename tensors, so the payload's name is enough to find it."""
+        exact = self._exact.get((decode.output, decode.payload))
+        return exact if exact is not None else self._by_payload.get(decode.payload)
+
+    @property
+    def payload_names(self) -> set[str]:
+        """Names of all payloads."""
+        return set(self._by_payload)
 
 
 def check_digest(tensor: PackedTensor, payload: memoryview, expected: str) -> None:

@@ -24,7 +24,6 @@ from .payloads import (
     PackedTensor,
     check_digest,
     decode_payload,
-    entries_of,
     manifest_of,
     packed_tensors,
     read_payload,
@@ -95,7 +94,7 @@ def _restore(
     options: UnpackOptions,
     progress: ProgressCallback | None,
 ) -> None:
-    entries = entries_of(manifest_of(model.proto))
+    entries = Entries(manifest_of(model.proto))
     payloads = {Value(tensor.home, tensor.payload.name) for tensor in tensors}
     for path, graph in usage.graphs.items():
         for plain in graph.initializer:
@@ -137,7 +136,7 @@ def _decoded(
 
     def decode(tensor: PackedTensor) -> NDArray[np.generic]:
         payload = read_payload(tensor, model)
-        entry = entries.get((tensor.decode.output, tensor.decode.payload))
+        entry = entries.find(tensor.decode)
         if entry is not None:
             check_digest(tensor, payload, entry.sha256)
         return decode_payload(tensor, payload, options.limits)
@@ -173,7 +172,7 @@ def _rebuild(
             nodes.append(node)
             continue
         tensor, proto = protos[node.output[0]]
-        entry = entries.get((tensor.decode.output, tensor.decode.payload))
+        entry = entries.find(tensor.decode)
         if entry is None:
             initializers.append((last, proto))
         elif entry.origin == "initializer":

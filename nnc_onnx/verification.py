@@ -17,14 +17,13 @@ from . import carriage
 from .compare import Original, compare_decoded, compare_rest, load_original
 from .errors import CarriageError
 from .inspection import describe
-from .manifest import Manifest, files_digest
+from .manifest import files_digest
 from .model_io import Model, load
 from .payloads import (
     Entries,
     PackedTensor,
     check_digest,
     decode_payload,
-    entries_of,
     manifest_of,
     packed_tensors,
     read_payload,
@@ -64,6 +63,7 @@ def verify(
         raise InvalidArgumentError(f"{source} is not packed", hint="there is nothing to verify")
     tensors = list(packed_tensors(Usage(model.proto.graph)))
     manifest = manifest_of(model.proto)
+    entries = Entries(manifest)
     original = load_original(options.against) if options.against is not None else None
     checks = ["crc32", "headers", "decode"]
     findings: list[Finding] = []
@@ -72,9 +72,9 @@ def verify(
         notes.append("the model has no manifest, so there are no SHA-256 hashes to compare with")
     else:
         checks.append("sha256")
-        findings += _manifest_findings(manifest, tensors)
+        findings += _manifest_findings(entries.payload_names, tensors)
     reports = []
-    for report, found in _check_tensors(tensors, model, entries_of(manifest), original, options, progress):
+    for report, found in _check_tensors(tensors, model, entries, original, options, progress):
         reports.append(report)
         findings += found
     if original is not None:
@@ -87,9 +87,7 @@ def verify(
         checks.append("run")
         outputs = _run_both(Path(source), options)
         findings += [
-            _finding(
-                VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name)
-            )
+            _finding(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
             for o in outputs
             if not o.identical
         ]
@@ -110,18 +108,11 @@ def _finding(error: NNRError) -> Finding:
     return Finding(code=error.code, message=str(error), exit_code=error.exit_code, tensor=error.tensor)
 
 
-def _manifest_findings(manifest: Manifest, tensors: list[PackedTensor]) -> list[Finding]:
-    """Tensors that only the manifest or only the graph has."""
-    listed = {(entry.name, entry.payload_name) for entry in manifest.tensors}
-    present = {(tensor.decode.output, tensor.decode.payload) for tensor in tensors}
-    errors = [
-        CarriageError("in the manifest but not in the graph", tensor=name)
-        for name, _ in sorted(listed - present)
-    ]
-    errors += [
-        CarriageError("in the graph but not in the manifest", tensor=name)
-        for name, _ in sorted(present - listed)
-    ]
+def _manifest_findings(listed: set[str], tensors: list[PackedTensor]) -> list[Finding]:
+    """Payloads that only the manifest or only the graph has."""
+    present = {tensor.decode.payload for tensor in tensors}
+    errors = [CarriageError(f"payload {name!r} is in the manifest only") for name in sorted(listed - present)]
+    errors += [CarriageError(f"payload {name!r} is in the graph only") for name in sorted(present - listed)]
     return [_finding(error) for error in errors]
 
 
@@ -162,7 +153,7 @@ def _check_tensor(
     )
     try:
         payload = read_payload(tensor, model)
-        entry = entries.get((decode.output, decode.payload))
+        entry = entries.find(decode)
         if entry is not None:
             check_digest(tensor, payload, entry.sha256)
             if (entry.shape, entry.dtype) != (decode.shape, decode.element.dtype_name):
