@@ -65,8 +65,8 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         opt_qp: coarser steps for weights with many elements or little spread, as the reference encoder derives them.
         cabac_unary_length: greater-than flags per level, 1 to 256.
         scan_order: 0 rows, 1 to 4 blocks of 8 to 64 (gives entry points for random access).
-        row_skipping: code a flag for every all-zero slice of the first dimension. Left off where a decoder's
-            quantization state would not survive it: ``"dq"`` in several blocks a row, not of four columns times n.
+        row_skipping: code a flag for every all-zero slice of the first dimension. Left off for a tensor whose
+            quantization states would not survive it (``"dq"``, more than one block a row).
         param_opt: choose the start state of every context model by trial.
         lambda_: weight of the rate in the quantizer's decision; 0 minimises the error alone.
         blocks: tensors that share data units.

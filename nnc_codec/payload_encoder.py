@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from . import _native
 from ._status import check
+from .elements import flat_bytes, native_type
 from .errors import InvalidArgumentError
 from .payload import Integers, Past, coding_zero
 from .syntax.data_unit import Codebook
@@ -56,21 +59,41 @@ def encode_payload(sources: Sequence[Source], tools: Tools) -> tuple[bytes, list
             if not low <= source.qp_delta < -low:
                 raise InvalidArgumentError(f"qp {source.qp_delta} is outside {low}..{-low - 1}", tensor=source.name)
             encoder.write_qp(source.qp_delta, tools.qp_bits)
-        codebook = source.codebook
-        coding = _native.TensorCoding(
-            rows=source.rows,
-            cols=source.columns,
-            dq=tools.dq and codebook is None,
-            unary_length=tools.unary_length,
-            scan_order=tools.scan_order,
-            parent_present=tools.parent_present,
-            codebook_size=0 if codebook is None else codebook.codebook_size,
-            codebook_zero=coding_zero(codebook),
-        )
         status = encoder.write_tensor(
-            coding, source.integers, tools.row_skipping, tools.param_opt, tools.hist_on,
+            _coding(source, tools), source.integers, tools.row_skipping, tools.param_opt, tools.hist_on,
             source.past.integers if tools.temporal else None, source.past.history,
         )  # fmt: skip
         check(status, tensor=source.name)
     data = encoder.finish()
     return data, encoder.entry_points()
+
+
+def decodes_back(payload: bytes, sources: Sequence[Source], tools: Tools) -> bool:
+    """Whether a decoder reads the integers of ``sources`` from what :func:`encode_payload` made of them."""
+    decoder = _native.PayloadDecoder(np.frombuffer(payload, np.uint8))
+    for source in sources:
+        if source.qp_delta is not None:
+            decoder.read_qp(tools.qp_bits)
+        out = np.empty_like(source.integers)
+        status = decoder.read_tensor(
+            _coding(source, tools), flat_bytes(out), native_type(out.dtype), True, 1.0, None,
+            source.past.integers if tools.temporal else None, source.past.history,
+        )  # fmt: skip
+        check(status, tensor=source.name)
+        if not np.array_equal(out, source.integers):
+            return False
+    return True
+
+
+def _coding(source: Source, tools: Tools) -> _native.TensorCoding:
+    codebook = source.codebook
+    return _native.TensorCoding(
+        rows=source.rows,
+        cols=source.columns,
+        dq=tools.dq and codebook is None,
+        unary_length=tools.unary_length,
+        scan_order=tools.scan_order,
+        parent_present=tools.parent_present,
+        codebook_size=0 if codebook is None else codebook.codebook_size,
+        codebook_zero=coding_zero(codebook),
+    )

@@ -15,7 +15,7 @@ from .elements import as_source, format_of, is_float
 from .errors import InvalidArgumentError, NNRError
 from .params import EncodeParams, Method, TensorParams
 from .payload import Integers, Past
-from .payload_encoder import Source, Tools, encode_payload
+from .payload_encoder import Source, Tools, decodes_back, encode_payload
 from .syntax.context import Context
 from .syntax.data_unit import CabacEntryPoint, CabacEntryPointList, Codebook, CompressedDataUnitHeader
 from .syntax.enums import NnrUnitType, PayloadType
@@ -203,24 +203,22 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
         header |= {"nnr_decompressed_data_format_present_flag": 1, "nnr_decompressed_data_format": data_format}
     if raw:
         return Coded(_write(header, payload_type, first.source.astype("<f4").tobytes(), context), {})
-    scan_order = options.scan_order if blocks else 0
-    row_skipping = options.row_skipping if own.row_skipping is None else own.row_skipping
     tools = Tools(
         dq=first.dq,
         unary_length=unary_length,
-        scan_order=scan_order,
-        row_skipping=row_skipping and not any(q.dq and _skips_lose_state(q, scan_order) for q in quantized),
+        scan_order=options.scan_order if blocks else 0,
+        row_skipping=options.row_skipping if own.row_skipping is None else own.row_skipping,
         param_opt=options.param_opt,
         parent_present=plan.parent,
         temporal=plan.temporal,
         qp_bits=6 + options.qp_density,
     )
     sources = [_source(q, 0) for q in quantized]
-    payload, entries = encode_payload(sources, tools)
-    if plan.history and all(q.part.past.history is not None for q in quantized):
-        other, other_entries = encode_payload(sources, replace(tools, hist_on=True))
-        if len(other) < len(payload):
-            payload, entries = other, other_entries
+    payload, entries = _payload(sources, tools, try_history=plan.history)
+    # In a scan of several blocks a row, skipped rows can leave another quantization state behind than the zeros the
+    # trellis counted on.
+    if tools.dq and tools.row_skipping and tools.scan_order and not decodes_back(payload, sources, tools):
+        payload, entries = _payload(sources, replace(tools, row_skipping=False), try_history=plan.history)
     for q in quantized:
         if q.codebook is not None:
             header["codebook_dc" if q.part.role == "weight_h" else "codebook"] = q.codebook
@@ -231,14 +229,15 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
     return Coded(_write(header, payload_type, payload, context), integers)
 
 
-def _skips_lose_state(q: _Quantized, scan_order: int) -> bool:
-    """Whether skipped rows leave another state behind than the zeros the trellis counted on.
-
-    A skipped row advances the state by its full length in every block, and only multiples of four lead back.
-    """
-    rows = q.source.shape[0]
-    columns = q.source.size // rows
-    return scan_order > 0 and rows > 1 and columns > 4 << scan_order and columns % 4 != 0
+def _payload(
+    sources: list[Source], tools: Tools, *, try_history: bool
+) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """Payload and entry points; with history-dependent significance if there is a history and it makes it shorter."""
+    plain = encode_payload(sources, tools)
+    if not try_history or any(source.past.history is None for source in sources):
+        return plain
+    other = encode_payload(sources, replace(tools, hist_on=True))
+    return other if len(other[0]) < len(plain[0]) else plain
 
 
 def _header(plan: UnitPlan, options: EncodeParams) -> dict[str, Any]:
