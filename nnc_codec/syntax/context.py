@@ -53,6 +53,7 @@ class Context:
     max_name_bytes: int = 1 << 16
     max_unit_bytes: int = (1 << 31) - 1
     max_codebook_size: int = 1 << 20
+    max_entry_points: int = 1 << 18
     max_units: int = 1 << 21
 
     unit_index: int = 0

@@ -125,8 +125,16 @@ class CompressedDataUnitHeader(Structure):
     nnr_compressed_data_unit_payload_type: int = u(
         5,
         meaning=PayloadType,
-        require=unsupported_unless(
-            "nnr_compressed_data_unit_payload_type <= NNR_PT_BLOCK", "reserved payload type"
+        require=(
+            unsupported_unless(
+                "nnr_compressed_data_unit_payload_type <= NNR_PT_BLOCK", "reserved payload type"
+            ),
+            corrupt_unless(
+                "nnr_compressed_data_unit_payload_type == NNR_PT_INT"
+                " or nnr_compressed_data_unit_payload_type == NNR_PT_RAW_FLOAT"
+                " or (mps_quantization_method_flags | lps_quantization_method_flags) & 3",
+                "quantized data without a quantization parameter in the parameter sets",
+            ),
         ),
     )
     is_block = local("nnr_compressed_data_unit_payload_type == NNR_PT_BLOCK")
@@ -141,10 +149,6 @@ class CompressedDataUnitHeader(Structure):
             unsupported_unless(
                 "not nnr_multiple_topology_elements_present_flag or is_block or not strict",
                 "how several tensors are joined into one is not confirmed",
-            ),
-            corrupt_unless(
-                "not has_steps or (mps_quantization_method_flags | lps_quantization_method_flags) & 3",
-                "quantized data without a quantization parameter in the parameter sets",
             ),
         ),
     )
@@ -323,9 +327,16 @@ class CompressedDataUnitHeader(Structure):
         default=0,
         range=(0, 4),
         meaning=ScanOrder,
-        require=unsupported_unless(
-            "scan_order == 0 or is_block or not decomposed or not strict",
-            "entry points of a lone factor of a decomposed weight are not confirmed",
+        require=(
+            unsupported_unless(
+                "scan_order == 0 or is_block or not decomposed or not strict",
+                "entry points of a lone factor of a decomposed weight are not confirmed",
+            ),
+            limited(
+                "scan_order == 0 or max(first(tensor_dimensions), g_number_of_rows + decomposition_rank)"
+                " >> (scan_order + 2) <= max_entry_points",
+                "too many entry points",
+            ),
         ),
     )
     block_shift = local("scan_order + 2")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 SATURATED = 1 << 62
@@ -60,6 +60,8 @@ HELPERS: dict[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
 }
+
+_CPP_HELPERS = {"max": "std::max<std::int64_t>", "min": "std::min<std::int64_t>"}
 
 _BINARY: dict[type[ast.AST], str] = {
     ast.Add: "+",
@@ -122,16 +124,13 @@ class Expression:
         text = ast.unparse(root)
         return text if isinstance(root, (ast.Name, ast.Constant, ast.Call)) else f"({text})"
 
-    def cpp(self, resolve: Callable[[str], str]) -> str:
-        """C++ source; names go through ``val``, which makes numbers ``std::int64_t`` and leaves objects."""
+    def cpp(self, resolve: Callable[[str], str], constants: Container[str]) -> str:
+        """C++ source. Names that are not constants go through ``val``, which makes numbers ``std::int64_t``."""
 
         def emit(node: ast.AST) -> str:
             if isinstance(node, ast.BoolOp):
-                return (
-                    "("
-                    + (" && " if isinstance(node.op, ast.And) else " || ").join(map(emit, node.values))
-                    + ")"
-                )
+                operator = " && " if isinstance(node.op, ast.And) else " || "
+                return f"({operator.join(map(emit, node.values))})"
             if isinstance(node, ast.UnaryOp):
                 return f"{'!' if isinstance(node.op, ast.Not) else '-'}{emit(node.operand)}"
             if isinstance(node, ast.BinOp):
@@ -142,13 +141,13 @@ class Expression:
                 return f"({emit(node.test)} ? {emit(node.body)} : {emit(node.orelse)})"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 name = node.func.id
-                scope = {"max": "std::max", "min": "std::min"}.get(name, name)
-                return f"{scope if name in HELPERS else resolve(name)}({', '.join(map(emit, node.args))})"
+                function = _CPP_HELPERS.get(name, name) if name in HELPERS else resolve(name)
+                return f"{function}({', '.join(map(emit, node.args))})"
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 return f"val({resolve(node.value.id)}.{node.attr})"
             if isinstance(node, ast.Name):
-                return f"val({resolve(node.id)})"
-            return f"std::int64_t{{{ast.unparse(node)}}}"
+                return resolve(node.id) if node.id in constants else f"val({resolve(node.id)})"
+            return ast.unparse(node)
 
         return emit(self.root)
 

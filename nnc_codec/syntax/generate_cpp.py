@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnc_codec.syntax.expressions import Expression
     from nnc_codec.syntax.fields import Element, Structure
 
 _SCALARS = {"ue": "std::uint64_t", "i": "std::int64_t", "ie": "std::int64_t", "flt": "float",
@@ -80,6 +81,9 @@ class _Reader:
             return f"v.{name}"
         return name if name in self.locals or name in self.constants else f"context.{name}"
 
+    def text(self, expression: Expression) -> str:
+        return expression.cpp(self.resolve, self.constants)
+
     def put(self, depth: int, line: str) -> None:
         self.lines.append("  " * (depth + 1) + line)
 
@@ -99,14 +103,14 @@ class _Reader:
 
     def element(self, element: Element) -> None:
         if element.kind == "local" and element.inferred is not None:
-            value = element.inferred.cpp(self.resolve)
+            value = self.text(element.inferred)
             self.put(0, f"[[maybe_unused]] const auto& {element.name} = {value};")
             self.locals.add(element.name)
             return
         if element.when is None:
             self.present(element, 0)
         else:
-            self.put(0, f"if ({element.when.cpp(self.resolve)}) {{")
+            self.put(0, f"if ({self.text(element.when)}) {{")
             self.present(element, 1)
             self.absent(element)
             self.put(0, "}")
@@ -124,7 +128,7 @@ class _Reader:
             self.bounds(element, depth, target)
             return
         count = f"entries_of_{element.name}"
-        self.put(depth, f"const std::int64_t {count} = {element.count.cpp(self.resolve)};")
+        self.put(depth, f"const std::int64_t {count} = {self.text(element.count)};")
         self.attempt(depth, f"r.entries({count}, {element.min_bits})", element.name)
         self.refuse(depth, f"!resize({target}, {count})", "out_of_memory", element.name)
         self.put(depth, f"for (std::int64_t index = 0; index < {count}; ++index) {{")
@@ -133,10 +137,10 @@ class _Reader:
         self.bounds(element, depth, target)
 
     def read_one(self, element: Element, depth: int, target: str) -> None:
-        width = element.width.cpp(self.resolve) if element.width is not None else ""
+        width = self.text(element.width) if element.width is not None else ""
         if element.structure is not None:
             args = dict(element.args)
-            values = "".join(f", {args[name].cpp(self.resolve)}" for name in element.structure.parameters)
+            values = "".join(f", {self.text(args[name])}" for name in element.structure.parameters)
             self.put(depth, f"if (Status s = read(r, context, {target}{values}); !s.ok()) return s;")
         elif element.kind == "align":
             self.attempt(depth, "r.align()", element.name)
@@ -150,7 +154,7 @@ class _Reader:
     def bounds(self, element: Element, depth: int, target: str) -> None:
         if element.low is None or element.high is None:
             return
-        low, high = element.low.cpp(self.resolve), element.high.cpp(self.resolve)
+        low, high = self.text(element.low), self.text(element.high)
         value = target if element.count is None else "item"
         if element.count is not None:
             self.put(depth, f"for (const auto& item : {target}) {{")
@@ -165,15 +169,15 @@ class _Reader:
         self.put(0, "} else {")
         target = f"v.{element.name}"
         if element.count is not None:
-            value = element.inferred.cpp(self.resolve)
+            value = self.text(element.inferred)
             self.refuse(1, f"!copy({target}, {value})", "out_of_memory", element.name)
         else:
-            self.put(1, f"{target} = static_cast<{_scalar(element)}>({element.inferred.cpp(self.resolve)});")
+            self.put(1, f"{target} = static_cast<{_scalar(element)}>({self.text(element.inferred)});")
 
     def checks(self, element: Element) -> None:
-        guard = f"({element.when.cpp(self.resolve)}) && " if element.only_if_present and element.when else ""
+        guard = f"({self.text(element.when)}) && " if element.only_if_present and element.when else ""
         for check in element.require:
-            condition = check.expression.cpp(self.resolve)
+            condition = self.text(check.expression)
             self.refuse(0, f"{guard}!({condition})", check.kind, f"{element.name}: {check.why}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CorruptError, LimitExceededError, NNRError, TruncatedError
+from ..errors import CorruptError, InvalidArgumentError, LimitExceededError, NNRError, TruncatedError
 from .bit_reader import BitReader
 from .bit_writer import BitWriter
 from .codec import reader, tracer, writer
@@ -135,6 +135,8 @@ def read_unit(
     context = context or _START
     data = buffer if isinstance(buffer, bytes) else memoryview(buffer).cast("B")
     index = context.unit_index if index is None else index
+    if offset < 0:
+        raise InvalidArgumentError(f"a unit cannot start at byte {offset}")
     get = reader if trace is None else tracer
 
     def over(start: int, stop: int) -> BitReader:

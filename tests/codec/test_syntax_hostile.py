@@ -83,9 +83,9 @@ def bits(text: str) -> bytes:
         (f"00011 1 0 1 {'0' * 10}1{'0' * 17} 10000000", "topology_elem_id_list"),
         # A codebook of 2**19 entries.
         (f"00001 0 0 1 {'0' * 8} 0 1 0000 {'0' * 17}1{'0' * 19} 100 10000000 1", "codebook_delta_left"),
-        # Entry points for 2**30 rows.
+        # Entry points for 2**20 rows.
         (
-            f"00001 0 0 1 {'0' * 8} 0 0 0 1 0 0000 0100 {'0' * 23}1{'0' * 30} 10000001 10 0001",
+            f"00001 0 0 1 {'0' * 8} 0 0 0 1 0 0000 0100 {'0' * 12}1{'1' * 19} 10000001 10 0001",
             "entry_points",
         ),
     ],
@@ -94,4 +94,12 @@ def test_announced_counts_cost_nothing(header: str, element: str) -> None:
     body = bytes([5 << 2 | 2]) + bits(header) + b"\xff" * 8
     data = EXAMPLES["A"][:18] + (2 + len(body)).to_bytes(2, "big") + body
     with pytest.raises(CorruptError, match=element):
+        list(scan_units(data))
+
+
+def test_there_is_a_limit_to_entry_points() -> None:
+    header = bits(f"00001 0 0 1 {'0' * 8} 0 0 0 1 0 0000 0100 {'0' * 16}1{'1' * 23} 10000001 10 0001")
+    body = bytes([5 << 2 | 2]) + header + b"\xff" * 8
+    data = EXAMPLES["A"][:18] + (2 + len(body)).to_bytes(2, "big") + body
+    with pytest.raises(LimitExceededError, match="too many entry points"):
         list(scan_units(data))
