@@ -32,7 +32,7 @@ def packed_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     for name in NAMES:
         source, target = folder / f"{name}.onnx", folder / f"{name}.nnc.onnx"
         source.write_bytes(graphs.ALL[name]().SerializeToString())
-        pack(source, target, PackOptions(qp=-8))
+        pack(source, target, PackOptions(qp=-20))
         files[name] = target.read_bytes()
     return files
 
