@@ -52,6 +52,7 @@ class Context:
     max_elements: int = 1 << 32
     max_name_bytes: int = 1 << 16
     max_unit_bytes: int = (1 << 31) - 1
+    max_tensors: int = 1 << 20
     max_codebook_size: int = 1 << 20
     max_entry_points: int = 1 << 18
     max_units: int = 1 << 21
@@ -84,6 +85,7 @@ class Context:
             max_name_bytes=limits.max_name_bytes,
             max_unit_bytes=limits.max_unit_bytes,
             max_units=limits.max_units,
+            max_tensors=limits.max_tensors,
             **values,
         )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from .enums import PruningRepresentationType, TopologyCompressionFormat, TopologyStorageFormat
-from .fields import Structure, align, bits, data, local, nested, st, structure, u, ue
+from .fields import Structure, align, bits, data, limited, local, nested, st, structure, u, ue
 
 
 @structure("indexed")
 class TopologyElementsIdsList(Structure):
     """``topology_elements_ids_list(indexed)``: two or more tensors by name, or by index into a list."""
 
-    count_topology_elements_minus2: int = ue(7, range=(0, (1 << 20) - 2))
+    count_topology_elements_minus2: int = ue(
+        7, require=limited("count_topology_elements_minus2 + 2 <= max_tensors", "too many tensors")
+    )
     before_names = align(when="not indexed")
     topology_elem_id_list: tuple[str, ...] = st(
         when="not indexed", count="count_topology_elements_minus2 + 2", default=()

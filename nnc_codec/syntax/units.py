@@ -79,7 +79,10 @@ class AggregateUnitHeader(Structure):
 
 @structure()
 class AggregateUnitPayload(Structure):
-    """Payload of an aggregate unit: whole units, one after the other."""
+    """Payload of an aggregate unit: whole units, one after the other.
+
+    They are read with :func:`.unit.scan_units` in the context of the aggregate unit.
+    """
 
     aggregated_units: bytes = data()
 
