@@ -181,6 +181,8 @@ def _check_block(names: dict[Role, str], tensors: Tensors) -> None:
             raise InvalidArgumentError("a block names a tensor that is not there", tensor=name)
         if role in _VECTORS and tensors[name].ndim != 1:
             raise InvalidArgumentError("companions of a weight are vectors", tensor=name)
+    if len(set(names.values())) < len(names):
+        raise InvalidArgumentError("a block names a tensor twice", tensor=next(iter(names.values())))
     if len(names) < 2:
         raise InvalidArgumentError("a block has two or more tensors", tensor=next(iter(names.values())))
 
