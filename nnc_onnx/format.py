@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nnc_codec.formats import (
     DEFAULT_LIMITS,
@@ -18,6 +19,9 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
 
 from .recognise import recognise_onnx
+
+if TYPE_CHECKING:
+    from nnc_codec.bitstream import Buffer
 
 _MIDDLE = {"pack": ".nnc", "unpack": ".plain"}
 
@@ -71,3 +75,9 @@ class OnnxFormat:
         from .running import run
 
         return run(source, options)
+
+    def bitstreams(self, source: Path) -> Iterator[tuple[str, Buffer]]:
+        """See :func:`nnc_onnx.payloads.bitstreams`."""
+        from .payloads import bitstreams
+
+        return bitstreams(source)

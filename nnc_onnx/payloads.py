@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nnc_codec
-from nnc_codec.errors import NNRError
+from nnc_codec.errors import InvalidArgumentError, NNRError
 from nnc_codec.limits import Limits
 
 from . import carriage
 from .errors import CarriageError
 from .manifest import Manifest, TensorEntry, parse_manifest, payload_digest
-from .model_io import Model
+from .model_io import Model, load
 from .tensors import read_bytes
-from .usage import Usage
+from .usage import Usage, Value
 from .walk import GraphPath
 
 if TYPE_CHECKING:
@@ -141,3 +142,21 @@ def check_digest(tensor: PackedTensor, payload: memoryview, expected: str) -> No
     """
     if payload_digest(payload) != expected:
         raise CarriageError("SHA-256 of the payload is not the manifest's", tensor=tensor.decode.output)
+
+
+def bitstreams(source: Path) -> Iterator[tuple[str, memoryview]]:
+    """(name of the decoded tensor, payload) of every payload of a packed model, unchecked.
+
+    Raises:
+        FileAccessError, InvalidModelError, TruncatedModelError, ExternalDataError: bad files.
+        InvalidArgumentError: the model is not packed.
+    """
+    model = load(source)
+    if carriage.check_format(model.proto) is None:
+        raise InvalidArgumentError(f"{source} is not packed", hint="a plain model holds no bitstreams")
+    seen: set[Value] = set()
+    for tensor in packed_tensors(Usage(model.proto.graph)):
+        payload = Value(tensor.home, tensor.payload.name)
+        if payload not in seen:
+            seen.add(payload)
+            yield tensor.decode.output, read_bytes(tensor.payload, model.folder).data

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from . import options as shared
@@ -9,6 +11,9 @@ from . import options as shared
 
 def command(
     model: shared.Model,
+    syntax: Annotated[
+        bool, typer.Option("--syntax", help="Print every syntax element of every bitstream in the file.")
+    ] = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
@@ -17,9 +22,13 @@ def command(
     from nnc_codec.report import to_json
 
     from .registry import recognise
+    from .syntax import print_syntax
     from .tables import console, size, tensor_table
 
     model_format, _ = recognise(model)
+    if syntax:
+        print_syntax(model_format, model, json=json)
+        return
     report = model_format.inspect(model)
     if json:
         typer.echo(to_json(report))
