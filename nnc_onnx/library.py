@@ -6,10 +6,12 @@ and Java as well.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,6 +37,7 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
         failures: requests that ended in an error.
         cache_hits: requests served from the cache.
         cache_misses: requests of caching sessions that had to be decoded.
+        cache_loans: tensors handed to onnxruntime without a copy.
         cache_evictions: tensors dropped to make room.
         cache_bytes: bytes of decoded tensors held now.
         cache_peak_bytes: the most that were held at a time.
@@ -49,6 +52,7 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     cache_hits: int
     cache_misses: int
+    cache_loans: int
     cache_evictions: int
     cache_bytes: int
     cache_peak_bytes: int
@@ -98,9 +102,27 @@ def load_library() -> ctypes.CDLL:
     library.onnx_nnc_stat_name.argtypes = [ctypes.c_size_t]
     library.onnx_nnc_stat_value.restype = ctypes.c_uint64
     library.onnx_nnc_stat_value.argtypes = [ctypes.c_size_t]
+    library.onnx_nnc_share.restype = ctypes.c_int32
+    library.onnx_nnc_share.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.onnx_nnc_reset_stats.restype = None
     library.onnx_nnc_reset_stats.argtypes = []
     return library
+
+
+@contextlib.contextmanager
+def sharing(names: Sequence[str]) -> Iterator[None]:
+    """Tell the library which tensors the session that this thread creates in the block may lend.
+
+    Raises:
+        LibraryMissingError: there is no library.
+    """
+    share = load_library().onnx_nnc_share
+    data = b"".join(name.encode() + b"\0" for name in names)
+    share(data, len(data))
+    try:
+        yield
+    finally:
+        share(None, 0)
 
 
 def stats() -> RuntimeStats:

@@ -11,9 +11,10 @@ from nnc_codec.errors import InvalidArgumentError
 from . import runtime_settings as settings
 from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
 from .errors import CarriageError, UnsupportedCarriageError
-from .library import RuntimeStats, stats
+from .library import RuntimeStats, sharing, stats
 from .model_head import ModelHead, model_bytes, read_head
 from .runtime_errors import raise_typed
+from .shareable import shareable_names
 
 __all__ = ["DEFAULT_CACHE_BYTES", "InferenceSession", "RuntimeStats", "register", "stats"]
 
@@ -53,8 +54,7 @@ def register(
             "eager decoding replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
         )
-    if cache_bytes < 0:
-        raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
+    check_budget(cache_bytes)
     settings.apply(session_options, 0 if checked == "lazy" else cache_bytes)
 
 
@@ -123,9 +123,13 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         options = sess_options if sess_options is not None else ort.SessionOptions()
         coded = checked in ("lazy", "cache") or head.is_ort_format
         if coded or (checked == "auto" and settings.uses_only_cpu(providers, options)):
-            register(options, mode=checked, cache_bytes=cache_bytes)
+            lazy = checked == "lazy" or cache_bytes == 0
+            check_budget(cache_bytes)
+            settings.apply(options, 0 if lazy else cache_bytes, lend=not lazy)
+            names = [] if lazy or head.is_ort_format else _shareable(path_or_bytes)
             try:
-                super().__init__(path_or_bytes, options, *arguments, **kwargs)
+                with sharing(names):
+                    super().__init__(path_or_bytes, options, *arguments, **kwargs)
             except Exception as error:
                 raise_typed(error)
                 raise
@@ -168,6 +172,16 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
             raise
 
 
+def check_budget(cache_bytes: int) -> None:
+    """Refuse a budget that is none.
+
+    Raises:
+        InvalidArgumentError: `cache_bytes` is negative.
+    """
+    if cache_bytes < 0:
+        raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
+
+
 def is_packed(head: ModelHead) -> bool:
     """Whether a model needs the decode operators, after a check that this release has them.
 
@@ -189,6 +203,11 @@ def is_packed(head: ModelHead) -> bool:
             f"version {opset} of operator set {DOMAIN} is unknown; this release has {OPSET}", hint=hint
         )
     return opset is not None
+
+
+def _shareable(source: str | os.PathLike[str] | bytes) -> list[str]:
+    with model_bytes(source) as data:
+        return shareable_names(data)
 
 
 def _external_folder(options: ort.SessionOptions) -> str | None:

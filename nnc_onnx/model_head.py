@@ -100,7 +100,7 @@ def _read_onnx_head(data: Buffer) -> ModelHead:
             domain, version = "", 0
             for inner, inner_wire, first, last in fields(data, start, end):
                 if inner == _OPSET_DOMAIN and inner_wire == _LENGTH:
-                    domain = _text(data, first, last)
+                    domain = text(data, first, last)
                 elif inner == _OPSET_VERSION and inner_wire == _VARINT:
                     version = first
             opsets[domain] = version
@@ -108,9 +108,9 @@ def _read_onnx_head(data: Buffer) -> ModelHead:
             key = value = ""
             for inner, inner_wire, first, last in fields(data, start, end):
                 if inner == _ENTRY_KEY and inner_wire == _LENGTH:
-                    key = _text(data, first, last)
+                    key = text(data, first, last)
                 elif inner == _ENTRY_VALUE and inner_wire == _LENGTH:
-                    value = _text(data, first, last)
+                    value = text(data, first, last)
             metadata[key] = value
     if not has_graph:
         raise InvalidModelError("is not an ONNX model: there is no graph in it")
@@ -166,7 +166,12 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
     raise InvalidModelError(_NOT_PROTOBUF, bit_offset=at * 8)
 
 
-def _text(data: Buffer, start: int, end: int) -> str:
+def text(data: Buffer, start: int, end: int) -> str:
+    """The UTF-8 text in ``data[start:end]``.
+
+    Raises:
+        InvalidModelError: it is too long to be a name or a property.
+    """
     if end - start > _MAX_TEXT:
         raise InvalidModelError(
             f"has a text of {end - start} bytes where an ONNX model has a short one", bit_offset=start * 8

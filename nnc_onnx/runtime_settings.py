@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "lazy", "cache", "eager"]
 MODES: tuple[str, ...] = ("auto", "lazy", "cache", "eager")
 OLDEST = (1, 17)
+OLDEST_LENDING = (1, 23)
 
 # Execution providers that compute in the memory of the CPU provider's tensors. Any other would copy every
 # decoded weight to its device at every run.
@@ -39,14 +40,21 @@ def require_onnxruntime() -> Any:
         raise RuntimeMissingError(
             f"onnxruntime cannot be imported: {error}", hint="pip install 'onnxruntime>=1.17'"
         ) from error
-    version = str(getattr(onnxruntime, "__version__", ""))
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+    if onnxruntime_version() < OLDEST:
+        version = getattr(onnxruntime, "__version__", "") or "of unknown version"
         raise RuntimeTooOldError(
-            f"onnxruntime {version or 'of unknown version'} is too old, 1.17 or newer is needed",
+            f"onnxruntime {version} is too old, 1.17 or newer is needed",
             hint="pip install -U onnxruntime, or use onnx-nnc unpack",
         )
     return onnxruntime
+
+
+def onnxruntime_version() -> tuple[int, int]:
+    """Major and minor version of onnxruntime, (0, 0) if it cannot be told."""
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", str(getattr(onnxruntime, "__version__", "")))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def check_mode(mode: str) -> Mode:
@@ -80,12 +88,13 @@ def is_registered(options: onnxruntime.SessionOptions) -> bool:
         return False
 
 
-def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0) -> None:
+def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bool = False) -> None:
     """Register the decode operators in `options` and switch off what would keep decoded tensors alive.
 
     Args:
         options: changed in place.
         cache_bytes: budget for decoded tensors kept between uses; 0 keeps none.
+        lend: let onnxruntime 1.23 and newer use cached tensors in place where :func:`library.sharing` allows.
 
     Memory patterns plan one block for all tensors of a run, and memory reuse keeps a buffer per distinct
     shape; both make a lazy session hold several decoded weights instead of one.
@@ -102,6 +111,9 @@ def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0) -> None:
         options.add_session_config_entry("onnx_nnc.cache_bytes", str(cache_bytes))
         threads = options.intra_op_num_threads or os.cpu_count() or 1
         options.add_session_config_entry("onnx_nnc.ahead", str(min(threads, _MOST_THREADS) - 1))
+        if lend and onnxruntime_version() >= OLDEST_LENDING:
+            options.add_session_config_entry("onnx_nnc.lend", "1")
+            options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         options.register_custom_ops_library(get_library_path())
     except Exception as error:

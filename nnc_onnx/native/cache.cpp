@@ -2,24 +2,17 @@
 
 #include <algorithm>
 #include <limits>
-#include <new>
 
+#include "blocks.h"
 #include "stats.h"
 
 namespace nnc {
 namespace {
 
-constexpr std::size_t kAlignment = 256;
 constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
 // The entry this thread used last, across runs: the end of one run is followed by the start of the next.
 thread_local std::uint64_t previous_use = 0;
-
-std::uint8_t* allocate(std::size_t bytes) {
-  return static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t{kAlignment}, std::nothrow));
-}
-
-void release(std::uint8_t* block) { ::operator delete(block, std::align_val_t{kAlignment}); }
 
 }  // namespace
 
@@ -51,7 +44,7 @@ void Cache::remove(CacheEntry& entry) {
 
 void Cache::drop(CacheEntry& entry) {
   if (entry.block == nullptr) return;
-  release(entry.block);
+  release_block(entry.block);
   used_ -= entry.capacity;
   stats().cache_bytes.store(used_);
   entry.block = nullptr;
@@ -73,7 +66,7 @@ void Cache::measure(const CacheEntry& from) {
 
 // Makes room by dropping entries that are needed later than `entry`; false when there are not enough of them.
 bool Cache::claim(CacheEntry& entry) {
-  const std::size_t need = (entry.bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t need = (entry.bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
   if (need > budget()) return false;
   later_.clear();
   std::size_t room = budget() > used_ ? budget() - used_ : 0;
@@ -105,13 +98,14 @@ bool Cache::claim(CacheEntry& entry) {
     }
   }
   if (block == nullptr) {
-    block = allocate(need);
+    block = allocate_block(need);
     if (block == nullptr) return false;
-    capacity = need;
+    capacity = block_capacity(block);
     used_ += need;
     stats().cache_bytes.store(used_);
     if (used_ > stats().cache_peak_bytes.load()) stats().cache_peak_bytes.store(used_);
   }
+  set_block_lender(block, &entry);
   entry.block = block;
   entry.capacity = capacity;
   entry.state = CacheEntry::State::decoding;

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <exception>
 
+#include "allocator.h"
 #include "checksum.h"
 #include "message.h"
+#include "shareable.h"
 #include "stats.h"
 
 namespace nnc {
@@ -63,6 +65,7 @@ ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, co
     auto entry = std::make_unique<CacheEntry>(kernel->elements_ * type.bytes);
     Cache::instance().add(*entry, kernel.get(), config.cache_bytes);
     kernel->entry_ = std::move(entry);
+    kernel->shareable_ = config.lend && is_shareable(kernel->tensor_);
   }
   *out = kernel.release();
   return nullptr;
@@ -182,21 +185,46 @@ ort::Status* Kernel::run_jobs(ort::KernelContext* context, std::vector<Job>& job
   return jobs.front().status;
 }
 
-ort::Status* Kernel::compute_cached(ort::KernelContext* context, void* out) {
+ort::Status* Kernel::output(ort::KernelContext* context, void** out) const {
+  ort::Value* value = nullptr;
+  if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape_.data(), shape_.size(), &value))
+    return status;
+  return ort::GetTensorMutableData::call(api_, value, out);
+}
+
+// Gives the pinned tensor of the cache to onnxruntime: lent if it may be, else copied. `out` is the output, or nullptr
+// if it is not allocated yet.
+ort::Status* Kernel::hand_out(ort::KernelContext* context, void* out) {
+  ort::Status* status = nullptr;
+  if (out == nullptr) {
+    const Loan loan(*entry_);
+    status = output(context, &out);
+  }
+  if (status == nullptr && out == entry_->block) return nullptr;
+  if (status == nullptr) std::memcpy(out, entry_->block, entry_->bytes);
+  Cache::instance().unpin(*entry_);
+  return status;
+}
+
+ort::Status* Kernel::compute_cached(ort::KernelContext* context) {
   Cache& cache = Cache::instance();
   std::vector<Job> jobs;
   jobs.reserve(config_.ahead + 1);
+  void* out = nullptr;
+  // A loan decides itself where the output lies, so only an output to copy to is allocated up front.
+  if (!shareable_)
+    if (ort::Status* status = output(context, &out)) return status;
   const Cache::Use use = cache.use(*entry_, config_.ahead);
-  if (!use.ready) {
+  if (use.ready) return hand_out(context, out);
+  ort::Status* status = nullptr;
+  if (!use.claimed && out == nullptr) status = output(context, &out);
+  if (status == nullptr)
     jobs.push_back({this, use.claimed ? entry_->block : out, use.claimed ? entry_.get() : nullptr, true});
-    for (CacheEntry* next : use.ahead) jobs.push_back({static_cast<Kernel*>(next->owner), next->block, next, false});
-    if (ort::Status* status = run_jobs(context, jobs)) return status;
-  }
-  if (use.ready || use.claimed) {
-    std::memcpy(out, entry_->block, entry_->bytes);
-    cache.unpin(*entry_);
-  }
-  return nullptr;
+  for (CacheEntry* next : use.ahead) jobs.push_back({static_cast<Kernel*>(next->owner), next->block, next, false});
+  ort::Status* decoded = jobs.empty() ? nullptr : run_jobs(context, jobs);
+  if (status != nullptr) return status;
+  if (decoded != nullptr) return decoded;
+  return use.claimed ? hand_out(context, out) : nullptr;
 }
 
 ort::Status* Kernel::compute(ort::KernelContext* context) {
@@ -207,18 +235,15 @@ ort::Status* Kernel::compute(ort::KernelContext* context) {
   if (value == nullptr) return fail(api_, kCodeMismatch, where({}), "the payload input is missing");
   if (ort::Status* status = ort::view_tensor(api_, value, &payload)) return status;
 
-  // Before the output is allocated: its size is what the model claims.
-  if (ort::Status* status = check(payload)) {
-    ++stats().failures;
-    return status;
+  // Checked before the output is allocated: its size is what the model claims.
+  ort::Status* status = check(payload);
+  if (status == nullptr && entry_ != nullptr && is_constant(payload)) {
+    status = compute_cached(context);
+  } else if (status == nullptr) {
+    void* out = nullptr;
+    status = output(context, &out);
+    if (status == nullptr) status = decode(payload, out);
   }
-  ort::Value* output = nullptr;
-  if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape_.data(), shape_.size(), &output))
-    return status;
-  void* data = nullptr;
-  if (ort::Status* status = ort::GetTensorMutableData::call(api_, output, &data)) return status;
-  const bool cached = entry_ != nullptr && is_constant(payload);
-  ort::Status* status = cached ? compute_cached(context, data) : decode(payload, data);
   if (status != nullptr) ++stats().failures;
   return status;
 }

@@ -34,7 +34,9 @@ class Kernel {
   ort::Status* check(const ort::TensorView& payload);
   ort::Status* check_bytes(const ort::TensorView& payload) const;
   ort::Status* decode(const ort::TensorView& payload, void* out) const;
-  ort::Status* compute_cached(ort::KernelContext* context, void* out);
+  ort::Status* output(ort::KernelContext* context, void** out) const;
+  ort::Status* compute_cached(ort::KernelContext* context);
+  ort::Status* hand_out(ort::KernelContext* context, void* out);
   ort::Status* run_jobs(ort::KernelContext* context, std::vector<Job>& jobs);
   std::string where(const ort::TensorView& payload) const;
 
@@ -48,6 +50,7 @@ class Kernel {
   ort::TensorView constant_payload_;  // empty when the payload is not an initializer of this graph
   std::atomic<bool> constant_checked_{false};
   std::unique_ptr<CacheEntry> entry_;  // only if the payload is constant and the session has a cache
+  bool shareable_ = false;             // consumers only read the tensor, and onnxruntime takes it without a copy
 };
 
 }  // namespace nnc

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator.h"
 #include "kernel.h"
 #include "message.h"
 #include "op_types.h"
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kOldestMinor = 17;  // older releases call other callbacks of OrtCustomOp
 constexpr int kNewestOpVersion = 18;
+constexpr int kOldestLendingMinor = 23;  // older releases do not let a library reach the environment
 
 // What onnxruntime sees is the base; it must come first and be standard layout.
 struct DecodeOp {
@@ -121,8 +123,9 @@ ort::Status* make_registration(const ort::Api* api, const SessionConfig& config,
   return nullptr;
 }
 
-ort::Status* register_domain(const ort::Api* api, std::uint32_t version, ort::SessionOptions* options) {
-  const SessionConfig config = read_session_config(api, options);
+ort::Status* register_domain(const ort::Api* api, std::uint32_t version, int minor, ort::SessionOptions* options) {
+  SessionConfig config = read_session_config(api, options);
+  if (config.lend) config.lend = minor >= kOldestLendingMinor && config.cache_bytes != 0 && register_allocator(api);
   Registrations& shared = registrations();
   const std::lock_guard<std::mutex> lock(shared.mutex);
   for (const Registration& known : shared.entries)
@@ -161,5 +164,5 @@ NNC_EXPORT nnc::ort::Status* NNC_ORT_CALL RegisterCustomOps(nnc::ort::SessionOpt
     });
   }
   const auto version = static_cast<std::uint32_t>(minor < kNewestOpVersion ? minor : kNewestOpVersion);
-  return guarded(api, [&] { return register_domain(api, version, options); });
+  return guarded(api, [&] { return register_domain(api, version, minor, options); });
 }

@@ -42,6 +42,7 @@ enum ElementType : int {
 constexpr int kDeviceAllocator = 0;
 constexpr int kMemTypeDefault = 0;
 constexpr int kOpAttrInt = 1;
+constexpr int kLogWarning = 2;  // OrtLoggingLevel
 
 // OrtCustomOpInputOutputCharacteristic.
 enum Characteristic : int { kRequired = 0, kOptional = 1 };
@@ -65,6 +66,7 @@ struct Slot<Number, Result(Args...)> {
 
 using CreateStatus = Slot<0, Status*(int code, const char* message)>;
 using GetErrorMessage = Slot<2, const char*(const Status*)>;
+using CreateEnv = Slot<3, Status*(int log_level, const char* log_id, Env** out)>;
 using CreateCustomOpDomain = Slot<26, Status*(const char* domain, CustomOpDomain** out)>;
 using AddOp = Slot<27, Status*(CustomOpDomain*, const struct CustomOp*)>;
 using AddCustomOpDomain = Slot<28, Status*(SessionOptions*, CustomOpDomain*)>;
@@ -80,11 +82,13 @@ using GetAttributeInt = Slot<86, Status*(const KernelInfo*, const char* name, st
 using GetInput = Slot<90, Status*(const KernelContext*, std::size_t index, const Value** out)>;
 using GetOutput = Slot<91, Status*(KernelContext*, std::size_t index, const std::int64_t* dims, std::size_t rank,
                                    Value** out)>;
+using ReleaseEnv = Slot<92, void(Env*)>;
 using ReleaseStatus = Slot<93, void(Status*)>;
 using ReleaseMemoryInfo = Slot<94, void(MemoryInfo*)>;
 using ReleaseValue = Slot<96, void(Value*)>;
 using ReleaseTypeAndShape = Slot<99, void(TensorTypeAndShapeInfo*)>;
 using GetAttributeInts = Slot<163, Status*(const KernelInfo*, const char* name, std::int64_t* out, std::size_t* size)>;
+using RegisterAllocator = Slot<176, Status*(Env*, struct Allocator*)>;
 using CreateOpAttr = Slot<211, Status*(const char* name, const void* data, int length, int type, OpAttr** out)>;
 using ReleaseOpAttr = Slot<212, void(OpAttr*)>;
 using GetOutputName = Slot<233, Status*(const KernelInfo*, std::size_t index, char* out, std::size_t* size)>;
@@ -98,6 +102,16 @@ using ParallelFor = Slot<274, Status*(const KernelContext*, void(NNC_ORT_CALL* t
 struct ApiBase {
   const Api*(NNC_ORT_CALL* get_api)(std::uint32_t version);
   const char*(NNC_ORT_CALL* get_version_string)();
+};
+
+// OrtAllocator as of version 18.
+constexpr std::uint32_t kAllocatorVersion = 18;
+struct Allocator {
+  std::uint32_t version;
+  void*(NNC_ORT_CALL* allocate)(Allocator*, std::size_t bytes);
+  void(NNC_ORT_CALL* release)(Allocator*, void* memory);
+  const MemoryInfo*(NNC_ORT_CALL* info)(const Allocator*);
+  void*(NNC_ORT_CALL* reserve)(Allocator*, std::size_t bytes);
 };
 
 // OrtCustomOp as of version 18. Callbacks past the stated version are not read by an older runtime.
@@ -132,6 +146,7 @@ struct CustomOp {
 
 static_assert(sizeof(void (*)()) == sizeof(void*), "slots are plain pointers");
 static_assert(sizeof(CustomOp) == 26 * sizeof(void*), "OrtCustomOp: a version and 25 callbacks");
+static_assert(sizeof(Allocator) == 5 * sizeof(void*), "OrtAllocator: a version and 4 callbacks");
 static_assert(sizeof(ApiBase) == 2 * sizeof(void*), "OrtApiBase: two functions");
 static_assert(sizeof(ElementType) == sizeof(int) && sizeof(Characteristic) == sizeof(int), "C enums are ints");
 

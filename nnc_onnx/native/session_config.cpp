@@ -23,6 +23,7 @@ SessionConfig read_session_config(const ort::Api* api, const ort::SessionOptions
   config.cache_bytes = read_number(api, options, "onnx_nnc.cache_bytes");
   config.ahead = read_number(api, options, "onnx_nnc.ahead");
   if (config.ahead > kMostAhead) config.ahead = kMostAhead;
+  config.lend = read_number(api, options, "onnx_nnc.lend") == 1;
   return config;
 }
 

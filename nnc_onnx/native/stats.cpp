@@ -25,6 +25,7 @@ constexpr Counter kCounters[] = {
     {"failures", &Stats::failures, false},
     {"cache_hits", &Stats::cache_hits, false},
     {"cache_misses", &Stats::cache_misses, false},
+    {"cache_loans", &Stats::cache_loans, false},
     {"cache_evictions", &Stats::cache_evictions, false},
     {"cache_bytes", &Stats::cache_bytes, true},
     {"cache_peak_bytes", &Stats::cache_peak_bytes, true},

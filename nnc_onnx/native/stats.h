@@ -18,6 +18,7 @@ struct Stats {
   std::atomic<std::uint64_t> failures{0};       // requests that ended in an error
   std::atomic<std::uint64_t> cache_hits{0};
   std::atomic<std::uint64_t> cache_misses{0};
+  std::atomic<std::uint64_t> cache_loans{0};  // tensors handed to onnxruntime without a copy
   std::atomic<std::uint64_t> cache_evictions{0};
   std::atomic<std::uint64_t> cache_bytes{0};       // bytes of decoded tensors held now
   std::atomic<std::uint64_t> cache_peak_bytes{0};  // the most that were held at a time

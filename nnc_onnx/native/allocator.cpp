@@ -1,0 +1,82 @@
+#include "allocator.h"
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "blocks.h"
+#include "cache.h"
+#include "ort_api.h"
+#include "stats.h"
+
+namespace nnc {
+namespace {
+
+thread_local CacheEntry* on_offer = nullptr;
+
+// What onnxruntime sees is the base; it must come first and be standard layout.
+struct TensorAllocator {
+  ort::Allocator base;
+  ort::MemoryInfo* memory;
+};
+
+void* NNC_ORT_CALL allocate(ort::Allocator*, std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  if (CacheEntry* entry = on_offer; entry != nullptr && bytes >= entry->bytes && bytes <= entry->capacity) {
+    on_offer = nullptr;
+    ++stats().cache_loans;
+    return entry->block;
+  }
+  return take_pooled_block(bytes);
+}
+
+void NNC_ORT_CALL release(ort::Allocator*, void* memory) {
+  if (memory == nullptr) return;
+  auto* block = static_cast<std::uint8_t*>(memory);
+  if (CacheEntry* entry = block_lender(block))
+    Cache::instance().unpin(*entry);
+  else
+    give_pooled_block(block);
+}
+
+const ort::MemoryInfo* NNC_ORT_CALL info(const ort::Allocator* self) {
+  return reinterpret_cast<const TensorAllocator*>(self)->memory;
+}
+
+bool register_with_environment(const ort::Api* api) {
+  ort::MemoryInfo* memory = nullptr;
+  if (!ort::succeeded(api, ort::CreateCpuMemoryInfo::call(api, ort::kDeviceAllocator, ort::kMemTypeDefault, &memory)))
+    return false;
+  auto allocator = std::make_unique<TensorAllocator>();
+  allocator->base = {ort::kAllocatorVersion, allocate, release, info, allocate};
+  allocator->memory = memory;
+  ort::Env* env = nullptr;
+  bool taken = ort::succeeded(api, ort::CreateEnv::call(api, ort::kLogWarning, "onnx_nnc", &env));
+  if (taken) {
+    taken = ort::succeeded(api, ort::RegisterAllocator::call(api, env, &allocator->base));
+    ort::ReleaseEnv::call(api, env);
+  }
+  // The environment keeps the pointer for as long as it lives.
+  if (taken)
+    allocator.release();
+  else
+    ort::ReleaseMemoryInfo::call(api, memory);
+  return taken;
+}
+
+}  // namespace
+
+bool register_allocator(const ort::Api* api) {
+  static std::mutex mutex;
+  static auto* known = new std::map<const ort::Api*, bool>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = known->find(api);
+  if (found != known->end()) return found->second;
+  return (*known)[api] = register_with_environment(api);
+}
+
+Loan::Loan(CacheEntry& entry) { on_offer = &entry; }
+
+Loan::~Loan() { on_offer = nullptr; }
+
+}  // namespace nnc
