@@ -82,7 +82,7 @@ def pack(
     source_digest = files_digest(model.files)
 
     coding_start = time.perf_counter()
-    packed, reasons = _code_all(planned, model.folder, options, progress)
+    packed, reasons = code_all(planned, model.folder, options, progress)
     packed = _name_payloads(packed, all_names(model.proto.graph))
     encode_seconds = time.perf_counter() - coding_start
 
@@ -102,13 +102,13 @@ def pack(
         seconds=time.perf_counter() - start,
         original_bytes=original_bytes,
         packed_bytes=load(output).nbytes,
-        tensors=_reports(planned, packed, reasons),
+        tensors=tensor_reports(planned, packed, reasons),
         encode_seconds=encode_seconds,
         decode_seconds=sum(item.coded.decode_seconds for item in packed if item.owner is item.planned),
     )
 
 
-def _code_all(
+def code_all(
     planned: list[PlannedTensor],
     folder: Path,
     options: PackOptions,
@@ -279,9 +279,10 @@ def _mark(model: onnx.ModelProto, manifest: Manifest) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def _reports(
+def tensor_reports(
     planned: list[PlannedTensor], packed: list[PackedTensor], reasons: dict[int, str]
 ) -> tuple[TensorReport, ...]:
+    """What happened to every tensor, in the model's order."""
     by_value = {item.planned.value: item for item in packed}
     reports = []
     for index, tensor in enumerate(planned):
