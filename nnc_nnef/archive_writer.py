@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from nnc_codec.errors import InvalidArgumentError
-from nnc_codec.files import FileAccessError, OutputExistsError, access_error, atomic_writer, sync_directory
+from nnc_codec.files import FileAccessError, OutputExistsError, access_error, atomic_writer, require_writable, sync_directory
 
 from .container import DEFAULT_LIMITS, GRAPH, Archive, Kind, TarArchive
 from .errors import ArchiveError
@@ -189,6 +189,20 @@ def _write_folder(path: Path, members: Iterable[Member], *, force: bool) -> int:
         raise access_error(error, path, "write") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def require_output(path: Path, *, source: Path | None = None, force: bool) -> None:
+    """Refuses an output that cannot be written, before any work is done.
+
+    Raises:
+        OutputExistsError, FileAccessError, InvalidArgumentError: as :func:`write_archive`, or it is the source.
+    """
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise InvalidArgumentError(f"output {path} is the input", hint="models are never changed in place")
+    if kind_for(path) == "directory":
+        _require_folder(path, force=force)
+    else:
+        require_writable(path, force=force)
 
 
 def _require_folder(path: Path, *, force: bool) -> None:

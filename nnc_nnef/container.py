@@ -13,6 +13,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -64,6 +65,7 @@ class Archive(ABC, Mapping[str, int]):
         self.limits = limits
         self._sizes: dict[str, int] = {}
         self._folded: set[str] = set()
+        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> int:
         return self._sizes[name]
@@ -106,7 +108,8 @@ class Archive(ABC, Mapping[str, int]):
         count = size - offset if length is None else length
         if offset < 0 or count < 0 or offset + count > size:
             raise ArchiveError(f"bytes {offset}..{offset + count} lie outside member {name[:80]!r} of {size} bytes")
-        data = self._read(name, offset, count)
+        with self._lock:
+            data = self._read(name, offset, count)
         if len(data) != count:
             raise ArchiveError(f"member {name[:80]!r} ends early")
         return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -137,13 +138,13 @@ def header_for(shape: tuple[int, ...], item_type: int, bits: int, *, name: str =
     return TensorHeader(tuple(shape), item_type, bits, length)
 
 
-def item_of(dtype: np.dtype[np.generic], *, quantized: bool = False, name: str = "") -> tuple[int, int]:
+def item_of(dtype: np.dtype[Any], *, name: str = "") -> tuple[int, int]:
     """NNEF item type and bits for a numpy type.
 
     Raises:
         InvalidArgumentError: NNEF has no such item type (complex, bfloat16, strings).
     """
-    codes = {"f": _FLOAT, "u": _QUINT if quantized else _UINT, "i": _QINT if quantized else _INT, "b": _BOOL}
+    codes = {"f": _FLOAT, "u": _UINT, "i": _INT, "b": _BOOL}
     code = codes.get(dtype.kind)
     bits = 1 if dtype.kind == "b" else dtype.itemsize * 8
     if code is None or (code, bits) not in _DTYPES:
@@ -161,12 +162,17 @@ def build_header(header: TensorHeader) -> bytes:
     )  # fmt: skip
 
 
-def build(array: NDArray[np.generic], *, quantized: bool = False, name: str = "") -> bytes:
-    """A complete tensor file for `array`."""
-    code, bits = item_of(array.dtype, quantized=quantized, name=name)
+def build(array: NDArray[np.generic], *, item: tuple[int, int] | None = None, name: str = "") -> bytes:
+    """A complete tensor file for `array`, with the item type and bits given or those of its numpy type.
+
+    Raises:
+        InvalidArgumentError: NNEF has no such item type, or the tensor is too large.
+    """
+    code, bits = item or item_of(array.dtype, name=name)
     header = header_for(array.shape, code, bits, name=name)
     if bits == 1:
         body = np.packbits(array.astype(np.uint8).reshape(-1)).tobytes()
     else:
-        body = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        kind = np.dtype(_DTYPES[code, bits])
+        body = np.ascontiguousarray(array).astype(kind, copy=False).tobytes()
     return build_header(header) + body

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from nnc_codec.errors import NNRError
 from nnc_codec.report import ErrorMeasure, OutputComparison
 
 from ..errors import ConversionError, MismatchError
@@ -23,17 +24,24 @@ TOLERANCE = 1e-4
 _PASS_THROUGH = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice"})
 
 
-def random_inputs(ports: Sequence[Port], model: ModelProto, seed: int = 0) -> dict[str, Array]:
+def random_inputs(
+    ports: Sequence[Port], model: ModelProto, seed: int = 0, *, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, Array]:
     """Inputs by ONNX name: normally distributed floats, and integers that are legal indices where they index.
 
-    The numbers depend on `seed` alone.
+    Args:
+        ports: graph inputs.
+        model: tells what integer inputs index.
+        seed: decides the numbers.
+        shapes: of weights that are not initializers of `model`.
     """
+    known = {**(shapes or {}), **{proto.name: tuple(proto.dims) for proto in model.graph.initializer}}
     rng = np.random.default_rng(seed)
     inputs: dict[str, Array] = {}
     for port in ports:
         dtype = helper.tensor_dtype_to_np_dtype(port.elem_type)
         if port.elem_type in INTEGERS:
-            inputs[port.onnx] = rng.integers(0, _index_bound(model, port.onnx), port.shape).astype(dtype)
+            inputs[port.onnx] = rng.integers(0, _index_bound(model, port.onnx, known), port.shape).astype(dtype)
         elif port.elem_type == TensorProto.BOOL:
             inputs[port.onnx] = rng.integers(0, 2, port.shape).astype(bool)
         else:
@@ -41,11 +49,8 @@ def random_inputs(ports: Sequence[Port], model: ModelProto, seed: int = 0) -> di
     return inputs
 
 
-def _index_bound(model: ModelProto, name: str) -> int:
+def _index_bound(model: ModelProto, name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Smallest table that `name` indexes, looked for through operations that only move data."""
-    shapes = {proto.name: tuple(proto.dims) for proto in model.graph.initializer}
-    for info in model.graph.value_info:
-        shapes.setdefault(info.name, tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim))
     bound, names = 8, {name}
     found = []
     for node in model.graph.node:
@@ -59,8 +64,13 @@ def _index_bound(model: ModelProto, name: str) -> int:
     return max(1, min([size for size in found if size > 0], default=bound))
 
 
-def run_onnx(model: ModelProto | bytes | str, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of an ONNX model without optimizations: by onnxruntime if it is installed, else by onnx itself.
+def run_onnx(model: bytes | str, inputs: dict[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+    """Outputs of an ONNX model, packed or plain, without optimizations.
+
+    Args:
+        model: path or serialized model.
+        inputs: by name; those the model does not have are left out.
+        outputs: names of the outputs wanted; all by default.
 
     Raises:
         ConversionError: the model cannot be run.
@@ -68,24 +78,40 @@ def run_onnx(model: ModelProto | bytes | str, inputs: dict[str, Array]) -> list[
     try:
         import onnxruntime
     except ImportError:
-        from onnx.reference import ReferenceEvaluator
+        return _run_reference(model, inputs, outputs)
+    from nnc_onnx.loader import InferenceSession
 
-        try:
-            return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, inputs)]  # type: ignore[arg-type]
-        except Exception as error:
-            raise ConversionError(f"the model cannot be run for the check: {error}", hint="install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    data = model.SerializeToString() if isinstance(model, ModelProto) else model
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
         known = {entry.name for entry in session.get_inputs()}
-        return list(session.run(None, {name: value for name, value in inputs.items() if name in known}))
+        feed = {name: value for name, value in inputs.items() if name in known}
+        return [np.asarray(value) for value in session.run(list(outputs) if outputs else None, feed)]
+    except NNRError:
+        raise
     except Exception as error:
         # onnxruntime's exception classes are not public.
         raise ConversionError(f"the model cannot be run for the check: {error}"[:1000]) from error
+
+
+def _run_reference(model: bytes | str, inputs: dict[str, Array], outputs: Sequence[str] | None) -> list[Array]:
+    from onnx.reference import ReferenceEvaluator
+
+    from nnc_onnx.reference import OPERATORS
+
+    try:
+        evaluator = ReferenceEvaluator(model, new_ops=list(OPERATORS))
+        feed = {name: value for name, value in inputs.items() if name in evaluator.input_names}
+        return [np.asarray(value) for value in evaluator.run(list(outputs) if outputs else None, feed)]
+    except NNRError:
+        raise
+    except Exception as error:
+        # Kernels of the evaluator raise anything.
+        hint = "install onnxruntime"
+        raise ConversionError(f"the model cannot be run for the check: {error}"[:1000], hint=hint) from error
 
 
 def sensitivity(run: Callable[[dict[str, Array]], list[Array]], inputs: dict[str, Array]) -> list[float]:

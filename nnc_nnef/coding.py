@@ -1,0 +1,109 @@
+"""Coding one variable: choose a quality, encode, decode again, measure."""
+
+from __future__ import annotations
+
+import time
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+import nnc_codec
+from nnc_codec.errors import NNRError
+from nnc_codec.formats import PackOptions
+from nnc_codec.params import EncodeParams, Method
+from nnc_codec.quality import choose_quality, step_of
+from nnc_codec.report import ErrorMeasure
+from nnc_onnx.coding import measure
+from nnc_onnx.roles import is_vector_shape
+
+from .dat import TensorHeader
+from .units import Unit, cut
+
+Array = NDArray[Any]
+
+INDEX_OVERHEAD = 200
+"""Bytes that an entry of the index takes."""
+
+
+class Coded(msgspec.Struct, frozen=True, kw_only=True):
+    """A coded variable; the fields of :class:`nnc_codec.report.TensorReport`, and its unit."""
+
+    unit: Unit
+    payload_type: str
+    error: ErrorMeasure
+    decode_seconds: float
+    method: Method | None = None
+    qp: int | None = None
+    step: float | None = None
+
+
+def reason_to_stay(label: str, header: TensorHeader, options: PackOptions) -> str | None:
+    """Why a variable stays plain; None if it is to be coded."""
+    dtype = header.dtype
+    if dtype is None:
+        return f"item type {header.item_type} of vendor {header.vendor:#06x} cannot be coded"
+    if dtype.kind == "b" or dtype.itemsize == 8:
+        return f"item type {dtype} cannot be coded"
+    if any(header.parameters):
+        return "its header has item-type parameters of NNEF 1.0.2"
+    if not header.shape:
+        return "scalar"
+    if header.volume == 0:
+        return "empty"
+    if any(fnmatchcase(label, pattern) for pattern in options.exclude):
+        return "excluded"
+    if any(fnmatchcase(label, pattern) for pattern in options.include):
+        return None
+    if is_vector_shape(header.shape):
+        return "vector"
+    if header.volume < options.min_elements:
+        return f"fewer than {options.min_elements} elements"
+    return None
+
+
+def code_variable(label: str, array: Array, options: PackOptions, total_elements: int) -> Coded | str:
+    """Codes one variable, or says why it has to stay plain.
+
+    Args:
+        label: becomes the name in the data unit.
+        array: its values; floats are quantized, integers stay exact.
+        options: how to code it.
+        total_elements: values of all variables that are coded.
+
+    Raises:
+        NNRError: it does not decode to what was coded.
+    """
+    integer = array.dtype.kind in "iu"
+    if integer:
+        bounds = np.iinfo(np.int32)
+        if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
+            return "its integers exceed 32 bits"
+        qp, method = 0, "uniform"
+    else:
+        values = np.asarray(array, np.float32)
+        if not np.isfinite(values).all():
+            return "it contains NaN or infinity"
+        qp, method = options.qp or 0, options.method
+        if options.qp is None:
+            qp, method = choose_quality(
+                values, method=options.method, qp_density=options.qp_density, total_elements=total_elements
+            )
+    params = EncodeParams(qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, topology=False)
+    bitstream = nnc_codec.encode({label: array}, params)
+    if len(bitstream) + INDEX_OVERHEAD >= array.nbytes:
+        return "coding would not make it smaller"
+    start = time.perf_counter()
+    decoded = nnc_codec.decode_single(bitstream, array.dtype, array.shape)
+    seconds = time.perf_counter() - start
+    error = measure(array, decoded)
+    kind = "INT" if integer else "RAW_FLOAT" if method == "raw" else "FLOAT"
+    coded = Coded(unit=cut(bitstream), payload_type=kind, error=error, decode_seconds=seconds)
+    if integer:
+        if error.max_abs != 0:
+            raise NNRError("decoded integers differ from the coded ones", tensor=label)
+        return coded
+    step = step_of(qp, options.qp_density)
+    return msgspec.structs.replace(coded, method=method, qp=qp, step=step)

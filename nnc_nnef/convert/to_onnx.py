@@ -1,0 +1,226 @@
+"""NNEF model to ONNX model file, plain or packed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from nnc_codec.errors import UnsupportedError
+from nnc_codec.formats import PackOptions
+from nnc_codec.report import ConvertedTensor, ConvertReport, OutputComparison
+from nnc_onnx import carriage
+from nnc_onnx.edit import Insertion, insert_decode_nodes
+from nnc_onnx.manifest import Manifest, Parameters, TensorEntry, files_digest, payload_digest
+from nnc_onnx.model_io import EXTERNAL_THRESHOLD, check_output, model_writer
+from nnc_onnx.placement import Placement
+from nnc_onnx.plan import plan_tensors
+from nnc_onnx.tensors import raw_tensor
+from nnc_onnx.usage import Usage
+from nnc_onnx.version import producer
+
+from ..errors import CarryError
+from ..model import NnefModel, Variable, open_model
+from ..session import interpretable, run_session
+from .carry import ACTIONS, coded_again, label, take
+from .check import compare, random_inputs, run_onnx, sensitivity
+from .nnef_to_onnx import OnnxGraph, Stored, convert_text
+from .to_nnef import ConvertSettings
+
+Array = NDArray[Any]
+
+
+def to_onnx(
+    source: str | os.PathLike[str], output: str | os.PathLike[str], settings: ConvertSettings | None = None
+) -> ConvertReport:
+    """Converts an NNEF model to ONNX. Payloads of a packed model are carried over, not decoded.
+
+    Args:
+        source: NNEF model, packed or plain.
+        output: ONNX file to write.
+        settings: how.
+
+    Raises:
+        ConversionError: an operation without ONNX counterpart; names it and its node.
+        CarryError: a payload cannot be carried and `settings.payloads` is ``"refuse"``.
+        MismatchError: the result does not compute what the source computes. Nothing is written.
+        SessionError: the check cannot be made.
+        NNRError: unreadable or damaged files.
+    """
+    start = time.perf_counter()
+    settings = settings or ConvertSettings()
+    source, output = Path(source), Path(output)
+    check_output(output, source=source if source.is_file() else None, external=None, force=settings.force)
+    with open_model(source, limits=settings.limits) as model:
+        builder = OnnxBuilder(source, model, settings)
+        comparison: tuple[OutputComparison, ...] = ()
+        if settings.check:
+            with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
+                trial = Path(private, "model.onnx")
+                builder.write(trial, force=False)
+                comparison = _check(model, builder.graph, trial, settings)
+        builder.write(output, force=settings.force)
+    return ConvertReport(
+        format="nnef",
+        source=str(source),
+        seconds=time.perf_counter() - start,
+        notes=builder.graph.notes,
+        target_format="onnx",
+        output=str(output),
+        tensors=tuple(builder.tensors),
+        comparison=comparison,
+    )
+
+
+class OnnxBuilder:
+    """Builds the ONNX form of an opened NNEF model.
+
+    Attributes:
+        graph: the converted structure.
+        tensors: what became of every variable.
+    """
+
+    def __init__(self, source: Path, model: NnefModel, settings: ConvertSettings) -> None:
+        self._model = model
+        self._files = [source] if source.is_file() else [source / name for name in model.archive]
+        self._settings = settings
+        self.tensors: list[ConvertedTensor] = []
+        stored = {
+            label: Stored(variable.shape, str(variable.dtype))
+            for label, variable in model.items()
+            if variable.dtype is not None
+        }
+        self.graph: OnnxGraph = convert_text(model.graph, model.quant, stored)
+        self._payloads: dict[str, tuple[bytes, str]] = {}
+        for name, (variable_label, _, dtype) in self.graph.weights.items():
+            self._place(name, model[variable_label], dtype)
+
+    def _place(self, name: str, variable: Variable, dtype: str) -> None:
+        source = variable.label
+        if not variable.coded:
+            self.tensors.append(ConvertedTensor(name=source, target=name, action="plain"))
+            return
+        try:
+            try:
+                bitstream = variable.unit().bitstream
+            except UnsupportedError as error:
+                raise CarryError(error.message, reason="several-tensors", tensor=source) from error
+            carried = take(source, bitstream, variable.shape, dtype, self._model.limits)
+            if carriage.BY_ONNX_TYPE.get(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))) is None:
+                raise CarryError(f"there is no decode operator for {dtype}", reason="type", tensor=source)
+        except CarryError as error:
+            self._give_up(name, variable, error)
+            return
+        unit, line = label(carried, name)
+        self._payloads[name] = (unit.bitstream, dtype)
+        self.tensors.append(line)
+
+    def _give_up(self, name: str, variable: Variable, error: CarryError) -> None:
+        policy = self._settings.payloads
+        if policy == "refuse":
+            error.hint = error.hint or "--payloads reencode codes it again, --payloads raw stores it plain"
+            raise error
+        action = ACTIONS[policy]
+        if action == "reencoded":
+            values = variable.read()
+            self._payloads[name] = (coded_again(name, values, None).bitstream, str(values.dtype))
+        self.tensors.append(ConvertedTensor(name=variable.label, target=name, action=action, reason=error.reason))
+
+    def model(self) -> onnx.ModelProto:
+        """The structure with empty initializers for all weights."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.graph.model)
+        for name, (_, shape, dtype) in self.graph.weights.items():
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+            proto.graph.initializer.append(raw_tensor(name, kind, shape, None))
+        return proto
+
+    def write(self, output: Path, *, force: bool) -> None:
+        """Writes the ONNX file, with external data if it is large."""
+        proto = self.model()
+        usage = Usage(proto.graph)
+        insertions = self._insertions(proto, usage)
+        plain = [tensor for tensor in proto.graph.initializer if tensor.name in self.graph.weights]
+        plain = [tensor for tensor in plain if tensor.name not in self._payloads]
+        sizes = [len(data) for data, _ in self._payloads.values()]
+        sizes += [self._model[self.graph.weights[tensor.name][0]].stored_nbytes for tensor in plain]
+        with model_writer(output, external=sum(sizes) > EXTERNAL_THRESHOLD, force=force) as writer:
+            for tensor in plain:
+                values = self._model[self.graph.weights[tensor.name][0]].read()
+                writer.put(tensor, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            if insertions:
+                insert_decode_nodes(usage, insertions, writer.put)
+                self._mark(proto, insertions)
+            writer.finish(proto)
+
+    def _insertions(self, proto: onnx.ModelProto, usage: Usage) -> list[Insertion]:
+        planned = [item for item in plan_tensors(proto, usage, PackOptions()) if item.name in self._payloads]
+        placement = Placement(usage, (item.value for item in planned))
+        insertions = []
+        for item in planned:
+            payload, dtype = self._payloads[item.name]
+            path = placement.graph_for(item.value)
+            node = carriage.DecodeNode(
+                output=item.name,
+                payload=item.name + carriage.PAYLOAD_SUFFIX,
+                after=placement.after(item.value, path),
+                shape=item.shape,
+                crc32=zlib.crc32(payload),
+                element=carriage.BY_ONNX_TYPE[helper.np_dtype_to_tensor_dtype(np.dtype(dtype))],
+            )
+            insertions.append(Insertion(item, path, node, payload))
+        return insertions
+
+    def _mark(self, proto: onnx.ModelProto, insertions: list[Insertion]) -> None:
+        index = self._model.indices[-1] if self._model.indices else None
+        entries = tuple(
+            TensorEntry(
+                name=insertion.planned.name, shape=insertion.planned.shape, sha256=payload_digest(insertion.payload),
+                dtype=insertion.decode.element.dtype_name, position=insertion.planned.position,
+            )
+            for insertion in insertions
+        )  # fmt: skip
+        manifest = Manifest(
+            format=carriage.FORMAT,
+            producer=producer(),
+            source_sha256=files_digest(self._files),
+            parameters=index.parameters if index and index.parameters else Parameters(method="dq"),
+            tensors=entries,
+        )
+        proto.opset_import.add(domain=carriage.DOMAIN, version=carriage.OPSET)
+        for key, value in (
+            (carriage.FORMAT_KEY, carriage.FORMAT),
+            (carriage.CODEC_KEY, carriage.CODEC),
+            (carriage.MANIFEST_KEY, manifest.to_json()),
+        ):
+            proto.metadata_props.add(key=key, value=value)
+
+
+def _check(
+    model: NnefModel, graph: OnnxGraph, converted: Path, settings: ConvertSettings
+) -> tuple[OutputComparison, ...]:
+    """Source in the NNEF reference interpreter against result in onnxruntime."""
+    labels = {variable_label for variable_label, _, _ in graph.weights.values()}
+
+    def getter(variable: Variable) -> Callable[[], Array]:
+        return lambda: variable.read()
+
+    variables = [(label, getter(model[label])) for label in model if label in labels or model[label].dtype is not None]
+    shapes = {name: shape for name, (_, shape, _) in graph.weights.items()}
+    inputs = random_inputs(graph.inputs, graph.model, settings.seed, shapes=shapes)
+    names = [port.onnx for port in graph.outputs]
+    reference = run_session(model.graph, variables, [interpretable(inputs[port.onnx]) for port in graph.inputs])
+
+    def run(feed: dict[str, Array]) -> list[Array]:
+        return run_onnx(str(converted), feed, names)
+
+    return compare(names, reference, run(inputs), moves=sensitivity(run, inputs))
