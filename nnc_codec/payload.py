@@ -159,7 +159,7 @@ class Payload:
                     coding, flat_bytes(raw), native_type(raw.dtype), True, 1.0, None, reference, known.history
                 )
                 check(status, unit=self.unit, tensor=member.name, bit_offset=self.bit_offset)
-                values[...] = _reconstruct(raw, step, entries, coding_zero(codebook), is_int).reshape(member.shape)
+                _store(_reconstruct(raw, step, entries, coding_zero(codebook), is_int), values)
                 result[member.name] = Decoded(values, qp, raw)
                 continue
             status = decoder.read_tensor(
@@ -228,7 +228,7 @@ class Payload:
         native_type(values.dtype)
         if not is_float(values.dtype):
             raise InvalidArgumentError(f"raw floats cannot be handed out as {values.dtype}", tensor=member.name)
-        values[...] = np.frombuffer(self.data.tobytes(), "<f4").reshape(member.shape)
+        _store(np.frombuffer(self.data.tobytes(), "<f4"), values)
         return {member.name: Decoded(values)}
 
 
@@ -249,14 +249,23 @@ def step_size(qp: int, context: Context) -> float:
     return float(step)
 
 
+def _store(results: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    with np.errstate(over="ignore"):
+        values[...] = results.reshape(values.shape)
+    if values.dtype.kind in "iu" and not np.array_equal(values.reshape(-1), results):
+        raise CorruptError("integer out of range")
+
+
 def _reconstruct(
     integers: Integers, step: float, entries: Integers | None, zero: int, is_int: bool
 ) -> npt.NDArray[Any]:
     if is_int:
         return integers
     if entries is None:
-        return np.float32(step) * integers.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return np.float32(step) * integers.astype(np.float32)
     index = integers.astype(np.int64) + zero
     if index.size and (index.min() < 0 or index.max() >= entries.size):
         raise CorruptError("codebook index out of range")
-    return (entries[index].astype(np.float64) * step).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return (entries[index].astype(np.float64) * step).astype(np.float32)

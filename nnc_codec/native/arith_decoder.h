@@ -128,6 +128,11 @@ class ArithDecoder {
   std::uint64_t pulled() const {
     return static_cast<std::uint64_t>(position_) * 8 - static_cast<std::uint64_t>(valid_ - 10);
   }
+  // Where to point at in an error: no further than the end of the data.
+  std::uint64_t place() const {
+    const std::uint64_t end = static_cast<std::uint64_t>(size_) * 8;
+    return pulled() < end ? pulled() : end;
+  }
   bool overrun() const { return pulled() > static_cast<std::uint64_t>(size_) * 8; }
 
   // After terminate(): the last pulled bit is 1, the rest of its byte is 0 and the data end with that byte.

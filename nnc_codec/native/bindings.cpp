@@ -126,11 +126,11 @@ class PyDecoder {
   PyStatus finish() {
     Status s;
     if (decoder_.overrun())
-      s = {Code::truncated, "quant_tensor", decoder_.pulled()};
+      s = {Code::truncated, "quant_tensor", decoder_.place()};
     else if (!decoder_.terminate())
-      s = {Code::corrupt, "terminate bin", decoder_.pulled()};
+      s = {Code::corrupt, "terminate bin", decoder_.place()};
     else if (!decoder_.ends_cleanly())
-      s = {Code::corrupt, "stop bit or trailing bytes", decoder_.pulled()};
+      s = {Code::corrupt, "stop bit or trailing bytes", decoder_.place()};
     return to_python(s);
   }
 

@@ -109,7 +109,7 @@ Status decode_coded(const Found& found, DType type, std::uint8_t* out) {
       const unsigned bits = 6 + density;
       const std::int32_t delta = static_cast<std::int32_t>(decoder.bypass(bits) << (32 - bits)) >> (32 - bits);
       how.step = step_size(static_cast<std::int32_t>(found.context.mps_quantization_parameter) + delta, density);
-      if (!(how.step > 0.0f) || !std::isfinite(how.step)) return placed({Code::corrupt, "qp", decoder.pulled()});
+      if (!(how.step > 0.0f) || !std::isfinite(how.step)) return placed({Code::corrupt, "qp", decoder.place()});
     }
     TensorDecoder tensor(decoder, coding);
     Status status = tensor.read_head();
@@ -119,9 +119,9 @@ Status decode_coded(const Found& found, DType type, std::uint8_t* out) {
     }
     if (status.ok()) {
       if (!decoder.terminate())
-        status = {Code::corrupt, "terminate bin", decoder.pulled()};
+        status = {Code::corrupt, "terminate bin", decoder.place()};
       else if (!decoder.ends_cleanly())
-        status = {Code::corrupt, "stop bit or trailing bytes", decoder.pulled()};
+        status = {Code::corrupt, "stop bit or trailing bytes", decoder.place()};
     }
     if (status.ok() || coding.edition2 || coding.esc_indices == 32) return placed(status);
     coding.esc_indices = 32;

@@ -42,7 +42,7 @@ Status TensorDecoder::read_head() {
   for (Model& m : models_) m.load(0);
   if (coding_.codes_tools()) {
     if (coding_.parent_present || coding_.temporal()) hist_on_ = decoder_.bypass(1) != 0;
-    if (hist_on_ && !coding_.history) return {Code::unsupported, "hist_dep_sig_prob_enabled_flag without a history map", decoder_.pulled()};
+    if (hist_on_ && !coding_.history) return {Code::unsupported, "hist_dep_sig_prob_enabled_flag without a history map", decoder_.place()};
     has_skips_ = decoder_.bypass(1) != 0;
     if (has_skips_) {
       // A row list costs at least a hundredth of a bit per row, so a row count far above the payload is a forgery
@@ -50,7 +50,7 @@ Status TensorDecoder::read_head() {
       skip_.resize(coding_.rows);
       for (std::uint64_t y = 0; y < coding_.rows; ++y) {
         skip_[y] = static_cast<std::uint8_t>(decoder_.bin(models_[layout_.row]));
-        if ((y & 0xfff) == 0xfff && decoder_.overrun()) return {Code::truncated, "row_skip_list", decoder_.pulled()};
+        if ((y & 0xfff) == 0xfff && decoder_.overrun()) return {Code::truncated, "row_skip_list", decoder_.place()};
       }
     }
   }
@@ -59,9 +59,9 @@ Status TensorDecoder::read_head() {
     const unsigned set = decoder_.bin(idf) ? 1 + decoder_.bypass(3) : 0;
     models_[model].load(set);
   });
-  if (decoder_.overrun()) return {Code::truncated, "shift_idx_minus_1", decoder_.pulled()};
+  if (decoder_.overrun()) return {Code::truncated, "shift_idx_minus_1", decoder_.place()};
   const bool clamps = block_rows(coding_) >= 2 || (coding_.esc_indices == 32 && coding_.effective_scan());
-  if (clamps && !decoder_.clamp()) return {Code::corrupt, "cabac window", decoder_.pulled()};
+  if (clamps && !decoder_.clamp()) return {Code::corrupt, "cabac window", decoder_.place()};
   return {};
 }
 
@@ -78,7 +78,7 @@ Status TensorDecoder::read_levels(IntegerSink& sink) {
                      if (starts_block_row) {
                        restart();
                        if (!decoder_.clamp()) {
-                         status_ = {Code::corrupt, "cabac window", decoder_.pulled()};
+                         status_ = {Code::corrupt, "cabac window", decoder_.place()};
                          return completed = false;
                        }
                      }
@@ -110,8 +110,8 @@ Status TensorDecoder::read_block_row(std::uint64_t block_row, const EntryPoint* 
 
 Status TensorDecoder::finish(bool completed) const {
   if (!status_.ok()) return status_;
-  if (decoder_.overrun()) return {Code::truncated, "quant_tensor", decoder_.pulled()};
-  if (!completed) return {Code::corrupt, "integer out of range", decoder_.pulled()};
+  if (decoder_.overrun()) return {Code::truncated, "quant_tensor", decoder_.place()};
+  if (!completed) return {Code::corrupt, "integer out of range", decoder_.place()};
   return {};
 }
 
@@ -132,7 +132,7 @@ bool TensorDecoder::segment(std::uint64_t y, std::uint64_t x, std::uint64_t widt
     const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, width - done));
     levels(chunk, count, position + done);
     if (decoder_.overrun()) {
-      status_ = {Code::truncated, "quant_tensor", decoder_.pulled()};
+      status_ = {Code::truncated, "quant_tensor", decoder_.place()};
       return false;
     }
     if (!sink.write(position + done, chunk, count)) return false;
@@ -257,7 +257,7 @@ void TensorDecoder::general(std::int32_t* out, std::size_t count, std::uint64_t 
       }
       if (more && j == coding_.unary_length && magnitude < top)
         magnitude = read_remainder(decoder_, models + layout_.esc, magnitude, top);
-      if (size && magnitude > top) status_ = {Code::corrupt, "codebook index", decoder_.pulled()};
+      if (size && magnitude > top) status_ = {Code::corrupt, "codebook index", decoder_.place()};
       level = signed_level(magnitude, negative);
     }
     prev_ = level;
