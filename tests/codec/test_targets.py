@@ -11,6 +11,7 @@ import pytest
 from nnr_vectors import decoded, is_sequence, manifest, stream
 
 import nnc_codec
+import nnc_codec.syntax
 from nnc_codec import EncodeParams, InvalidArgumentError, UnsupportedError
 
 FLOATS = [np.dtype(t) for t in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
@@ -144,6 +145,36 @@ def test_integers_that_do_not_fit_the_type_are_an_error() -> None:
             only(data).decode(dtype=dtype)
         with pytest.raises(nnc_codec.CorruptError):
             nnc_codec.decode_single(data, dtype, (3,))
+
+
+def test_an_update_does_not_wrap_integers() -> None:
+    encoder, decoder = nnc_codec.UpdateState(), nnc_codec.UpdateState()
+    data = nnc_codec.encode({"w": np.array([1, 300, -5], np.int16)}, base=encoder)
+    assert nnc_codec.decode(data, base=decoder)["w"].tolist() == [1, 300, -5]
+    unit = nnc_codec.open(data).units[-1]
+    header = unit.header.compressed_data_unit_header
+    assert header is not None
+    narrow = header.replace(
+        nnr_decompressed_data_format=int(nnc_codec.syntax.DecompressedDataFormat.TENSOR_INT8)
+    )
+    bitstream = data[: unit.offset] + nnc_codec.syntax.write_unit(
+        unit.header.replace(compressed_data_unit_header=narrow),
+        data[unit.payload_offset :],
+        nnc_codec.open(data)._contexts[-1],
+    )
+    for base in (None, nnc_codec.UpdateState()):
+        with pytest.raises(nnc_codec.CorruptError):
+            nnc_codec.decode(bitstream, base=base)
+
+
+@pytest.mark.parametrize("method", ["dq", "uniform", "codebook", "raw"])
+def test_floats_beyond_the_type_become_infinite(method: Any) -> None:
+    data = nnc_codec.encode(
+        {"w": np.array([[1e15, -1e15], [0.0, 1.0]], np.float32)}, EncodeParams(method=method, qp=90)
+    )
+    values = only(data).decode(dtype=np.float16)
+    assert values[0].tolist() == [np.inf, -np.inf]
+    assert values.tobytes() == nnc_codec.decode_single(data, np.float16, (2, 2)).tobytes()
 
 
 def test_single_call_checks_the_shape() -> None:
