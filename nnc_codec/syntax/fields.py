@@ -26,6 +26,7 @@ from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import InvalidArgumentError
+from .context import CONTEXT_NAMES
 from .enums import CONSTANTS
 from .expressions import Expression, expression
 
@@ -282,13 +283,13 @@ def structure(*parameters: str, exports: tuple[str, ...] = (), counter: str | No
 
 
 def _validate(cls: type[Structure]) -> None:
-    from .context import CONTEXT_NAMES
-
     seen: set[str] = set(cls.parameters) | CONTEXT_NAMES | CONSTANTS.keys()
     for element in cls.elements:
         where = f"{cls.__name__}.{element.name}"
         if element.is_value and element.when is not None and element.default is REQUIRED:
             raise TypeError(f"{where}: conditional elements need a default")
+        if element.count is not None and element.min_bits == 0:
+            raise TypeError(f"{where}: nothing bounds the count of entries that may be empty")
         inputs = (element.when, element.count, element.width, element.inferred)
         _resolve(where, seen, *inputs)
         _resolve(where, seen | {"index"}, *(value for _, value in element.args))

@@ -194,6 +194,13 @@ def test_a_description_with_a_mistake_does_not_import() -> None:
             first: int = u(1)
             second: int = u(1, when="first")
 
+    with pytest.raises(TypeError, match="nothing bounds the count"):
+
+        @structure()
+        class _Unbounded(Structure):
+            first: int = u(8)
+            second: tuple[int, ...] = u("first", count="first")
+
     with pytest.raises(TypeError, match="outside the expression language"):
 
         @structure()
