@@ -20,7 +20,14 @@ from typing import BinaryIO, cast
 import msgspec
 
 from nnc_codec.errors import InvalidArgumentError
-from nnc_codec.files import FileAccessError, OutputExistsError, access_error, atomic_writer, require_writable, sync_directory
+from nnc_codec.files import (
+    FileAccessError,
+    OutputExistsError,
+    access_error,
+    atomic_writer,
+    require_writable,
+    sync_directory,
+)
 
 from .container import DEFAULT_LIMITS, GRAPH, Archive, Kind, TarArchive
 from .errors import ArchiveError

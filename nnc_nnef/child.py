@@ -90,7 +90,7 @@ def run_folder(
     """
     with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
         source, target = Path(private, "in.npz"), Path(private, "out.npz")
-        np.savez(source, allow_pickle=False, **{f"t{i}": array for i, array in enumerate(inputs)})  # type: ignore[arg-type]
+        np.savez(source, allow_pickle=False, **{f"t{i}": array for i, array in enumerate(inputs)})
         request = Request(
             "run", limits.memory_bytes, limits.seconds, list(lowered),
             folder=str(folder), inputs=str(source), outputs=str(target),

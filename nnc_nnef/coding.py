@@ -24,6 +24,8 @@ from .units import Unit, cut
 
 Array = NDArray[Any]
 
+_INTEGER_METHOD: Method = "uniform"
+
 INDEX_OVERHEAD = 200
 """Bytes that an entry of the index takes."""
 
@@ -81,7 +83,7 @@ def code_variable(label: str, array: Array, options: PackOptions, total_elements
         bounds = np.iinfo(np.int32)
         if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
             return "its integers exceed 32 bits"
-        qp, method = 0, "uniform"
+        qp, method = 0, _INTEGER_METHOD
     else:
         values = np.asarray(array, np.float32)
         if not np.isfinite(values).all():

@@ -184,6 +184,19 @@ class FolderArchive(Archive):
         """Nothing is held open."""
 
 
+class _HeaderReader:
+    """What tarfile reads headers through: it asks for as much as an extended header claims to hold."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, count: int) -> bytes:
+        if count > _CHUNK:
+            raise ArchiveError(f"a tar header of {count} bytes")
+        return self._stream.read(count)
+
+
 class TarArchive(Archive):
     """A tar file, or the inflated content of a compressed one."""
 
@@ -195,7 +208,7 @@ class TarArchive(Archive):
         total = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         try:
-            with tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, _HeaderReader(stream)), mode="r:", errorlevel=2) as tar:
                 for count, member in enumerate(tar):
                     if count > 2 * limits.max_members:
                         raise LimitExceededError(f"more than {limits.max_members} members in the archive")

@@ -39,6 +39,9 @@ class TextLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 DEFAULT_LIMITS = TextLimits()
 
+_MANY_STATEMENTS = 20_000
+"""The parser's time grows with the square of the number of statements."""
+
 # No alternative can match in two ways at one place, so the scan is linear.
 _TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n\r]*)
@@ -108,6 +111,8 @@ def _line(text: str, position: int) -> str:
 
 
 def needs_trial(text: str) -> bool:
-    """Whether parsing evaluates expressions or expands fragments, which no lexical bound can limit."""
+    """Whether parsing may take long: it evaluates expressions, expands fragments, or has very many statements."""
+    if text.count(";") > _MANY_STATEMENTS:
+        return True
     without_comments = re.sub(r"#[^\n\r]*", "", text)
     return re.search(r"\b(extension|fragment)\b", without_comments) is not None

@@ -37,7 +37,9 @@ class Variable:
         coded: whether its values are in an NNR data unit.
     """
 
-    def __init__(self, model: NnefModel, label: str, shape: tuple[int, ...], item: tuple[int, int], coded: bool) -> None:
+    def __init__(
+        self, model: NnefModel, label: str, shape: tuple[int, ...], item: tuple[int, int], coded: bool
+    ) -> None:
         self._model = model
         self.label = label
         self.shape = shape

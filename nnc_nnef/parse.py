@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import guard
-from .child import ChildLimits, trial_parse
 from .child import DEFAULT_LIMITS as CHILD_LIMITS
+from .child import ChildLimits, trial_parse
 from .errors import GraphTextError
 
 

@@ -18,7 +18,7 @@ from .errors import IntegrityError
 from .index import digest
 from .inspection import describe
 from .model import NnefModel, Variable, open_model
-from .unpack import is_packing
+from .unpacking import is_packing
 
 _INDEX_PRECISION = 1.01
 """Errors in an index have three significant digits."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .to_nnef import ConvertSettings, to_nnef
-from .to_onnx import to_onnx
+from .settings import ConvertSettings
+from .write_nnef import to_nnef
+from .write_onnx import to_onnx
 
 __all__ = ["ConvertSettings", "to_nnef", "to_onnx"]

@@ -123,9 +123,9 @@ def label(carried: Carried, target: str) -> tuple[Unit, ConvertedTensor]:
 def coded_again(target: str, values: Array, old: Unit | None) -> Unit:
     """The values coded under `target`, with the qp and method of the `old` unit where it has one of its own."""
     tensors = list(nnc_codec.open(old.bitstream).values()) if old is not None else []
-    if len(tensors) == 1 and tensors[0].qp is not None and tensors[0].method not in (None, "raw"):
-        qp = tensors[0].qp
-        params = EncodeParams(qp=qp, nonweight_qp=qp, method=tensors[0].method or "dq", topology=False)
+    qp, method = (tensors[0].qp, tensors[0].method) if len(tensors) == 1 else (None, None)
+    if qp is not None and method is not None:
+        params = EncodeParams(qp=qp, nonweight_qp=qp, method=method, topology=False)
         return cut(nnc_codec.encode({target: values}, params))
     coded = code_variable(target, values, PackOptions(min_elements=0), values.size)
     if not isinstance(coded, str):

@@ -34,8 +34,9 @@ def fold(skeleton: Skeleton) -> None:
     for node in skeleton.nodes:
         if node.op_type == "If":
             raise ConversionError(
-                "the condition is not constant", op="If", node=where(node), hint="fix the input it depends on (fixed_inputs=)"
-            )
+                "the condition is not constant", op="If", node=where(node),
+                hint="fix the input it depends on (fixed_inputs=)",
+            )  # fmt: skip
     skeleton.infer()
 
 

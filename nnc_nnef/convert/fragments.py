@@ -18,13 +18,15 @@ DEFINITIONS = {"erf": _ERF}
 #: Operations the reference interpreter executes; every other one has to be expanded by its fragment.
 INTERPRETED = frozenset(
     {
-        "external", "constant", "variable", "neg", "not", "abs", "sign", "exp", "log", "log2", "sin", "cos", "tan", "asin",
-        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "round", "floor", "ceil", "sqrt", "sqr", "rsqrt",
-        "rsqr", "rcp", "copy", "sigmoid", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "add", "sub",
-        "mul", "div", "pow", "min", "max", "and", "or", "lt", "gt", "le", "ge", "eq", "ne", "select", "sum_reduce",
-        "mean_reduce", "min_reduce", "max_reduce", "any_reduce", "all_reduce", "conv", "deconv", "box", "debox", "sum_pool",
-        "sum_unpool", "avg_pool", "avg_unpool", "min_pool", "max_pool", "reshape", "squeeze", "unsqueeze", "transpose",
-        "concat", "split", "stack", "unstack", "pad", "tile", "slice", "gather", "cast", "matmul", "linear", "softmax",
-        "argmin_reduce", "argmax_reduce", "multilinear_upsample", "update",
+        "external", "constant", "variable", "neg", "not", "abs", "sign", "exp", "log", "log2", "sin",
+        "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+        "round", "floor", "ceil", "sqrt", "sqr", "rsqrt", "rsqr", "rcp", "copy", "sigmoid", "relu",
+        "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "add", "sub", "mul", "div", "pow",
+        "min", "max", "and", "or", "lt", "gt", "le", "ge", "eq", "ne", "select", "sum_reduce",
+        "mean_reduce", "min_reduce", "max_reduce", "any_reduce", "all_reduce", "conv", "deconv", "box",
+        "debox", "sum_pool", "sum_unpool", "avg_pool", "avg_unpool", "min_pool", "max_pool", "reshape",
+        "squeeze", "unsqueeze", "transpose", "concat", "split", "stack", "unstack", "pad", "tile",
+        "slice", "gather", "cast", "matmul", "linear", "softmax", "argmin_reduce", "argmax_reduce",
+        "multilinear_upsample", "update",
     }
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ..errors import ConversionError
@@ -15,7 +16,7 @@ from .rules_integer import INTEGER, QUANTIZED
 from .rules_math import MATH
 from .rules_recurrent import RECURRENT
 from .rules_spatial import SPATIAL
-from .skeleton import FLOATS, INTEGERS, Array, Skeleton, Weight, build_skeleton, where
+from .skeleton import FLOATS, INTEGERS, Array, Skeleton, Weight, attributes, build_skeleton, where
 
 _RULES = {**FORM, **INDEX, **MATH, **SPATIAL, **RECURRENT, **QUANTIZED}
 
@@ -53,11 +54,29 @@ def lower(
         model, opaque=opaque, input_shapes=input_shapes, dims=dims, fixed_inputs=fixed_inputs
     )
     fold(skeleton)
+    _single_precision(skeleton)
     apply_rules(skeleton, _RULES)
     apply_rules(skeleton, INTEGER)
     _logical_copies(skeleton)
     _check(skeleton)
     return skeleton
+
+
+def _single_precision(skeleton: Skeleton) -> None:
+    """Lets float64 arithmetic between float32 ends be float32: NNEF has one floating-point type."""
+    double = TensorProto.DOUBLE
+    if double not in skeleton.types.values():
+        return
+    for name, value in skeleton.constants.items():
+        if value.dtype == np.float64:
+            skeleton.constants[name] = value.astype(np.float32)
+    for i, node in enumerate(skeleton.nodes):
+        if node.op_type == "Cast" and attributes(node)["to"] == double:
+            skeleton.nodes[i] = helper.make_node(
+                "Cast", list(node.input), list(node.output), name=node.name, to=TensorProto.FLOAT
+            )
+    skeleton.notes.append("float64 arithmetic is done in float32")
+    fold(skeleton)
 
 
 def _logical_copies(skeleton: Skeleton) -> None:

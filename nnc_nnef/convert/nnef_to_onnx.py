@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, helper, numpy_helper
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ..errors import CarryError, ConversionError, GraphTextError
 from ..parse import parse_graph
@@ -150,7 +150,7 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
     from nnef_tools.io.onnx.writer import build_graph
 
     weights: dict[str, tuple[str, tuple[int, ...], str]] = {}
-    taken = {tensor.name for tensor in graph.tensors if tensor.name}
+    taken = {tensor.name for tensor in graph.tensors if tensor.name and placeholders.find(tensor.data) is None}
     widened: list[tuple[str, str, int]] = []
     notes: list[str] = []
     for op in graph.operations:
@@ -168,7 +168,7 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
         dtype = np.dtype(tensor.data.dtype)
         weights[name] = (traced.name, tuple(tensor.data.shape), dtype.name)
         wide = _computed_type(dtype)
-        old, tensor.data = tensor.name, None
+        tensor.data = None
         if wide != dtype:
             inner = _free(f"{name}.{wide.name}", taken)
             taken.add(inner)
@@ -176,8 +176,6 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
             tensor.name, tensor.dtype = inner, wide.type
         else:
             tensor.name = name
-        if labels.get(old) is None and old is not None and old in labels.values():
-            notes.append(f"{old!r} is called {tensor.name!r}")
     missing = [label for label in labels.values() if label not in {entry[0] for entry in weights.values()}]
     unread = _unread(source, labels)
     for label in missing:
@@ -208,8 +206,8 @@ def _computed_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _unread(graph: Any, labels: Mapping[str, str]) -> set[str]:
-    read = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", " ".join(str(list(op.inputs.values())) for op in graph.operations)))
-    read |= {str(name) for name in graph.outputs}
+    text = " ".join(str(list(op.inputs.values())) for op in graph.operations)
+    read = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text)) | {str(name) for name in graph.outputs}
     return {label for name, label in labels.items() if name not in read}
 
 

@@ -124,6 +124,7 @@ def _to_nnef_tools(skeleton: Skeleton, placeholders: Placeholders) -> Any:
         elif tensor.name in skeleton.constants and tensor.producer is None and len(tensor.shape):
             value = skeleton.constants[tensor.name]
             tensor.data = _compact(value, tensor.name)
+            placeholders.remember(tensor.name, tensor.data)
             tensor.dtype = tensor.data.dtype.type
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in weights]
     return graph
@@ -135,7 +136,7 @@ def _compact(value: Array, name: str) -> Array:
         if value.size and (value.min() < -(1 << 31) or value.max() >= 1 << 31):
             raise ConversionError(f"integer constant {name!r} does not fit 32 bits", node=name)
         return value.astype(np.int32)
-    return np.ascontiguousarray(value)
+    return np.array(value, order="C")
 
 
 def _translate(source: Any, skeleton: Skeleton) -> Any:
@@ -203,7 +204,8 @@ def _variables(graph: Any, placeholders: Placeholders) -> list[Variable]:
         traced = placeholders.find(op.output.data)
         shape = tuple(int(size) for size in op.output.shape)
         if traced is None:
-            label = make_label(op.output.name, taken)
+            known = placeholders.name_of(op.output.data)
+            label = make_label(known or op.output.name, taken)
             variables.append(Variable(label, shape, None, np.asarray(op.output.data)))
         else:
             if traced.change != "same":

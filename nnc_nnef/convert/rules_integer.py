@@ -61,7 +61,7 @@ INTEGER: dict[str, Rule] = dict.fromkeys(_ARITHMETIC, arithmetic)
 def _per_axis(r: Rewriter, number: int) -> str:
     """Scale or zero point, shaped to broadcast against the data."""
     shape = r.shape(number)
-    if len(shape) == 0 or shape == (1,) and len(r.shape()) != 1:
+    if len(shape) == 0 or (shape == (1,) and len(r.shape()) != 1):
         return r.reshape(r.input(number), ()) if shape else r.input(number)
     if len(shape) != 1 or r.attribs.get("block_size"):
         raise r.refuse("blocked quantization cannot be converted")

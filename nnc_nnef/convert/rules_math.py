@@ -250,7 +250,7 @@ def one_hot(r: Rewriter) -> Nodes:
     if r.elem_type() in INTEGERS:
         indices = r.cast(indices, TensorProto.FLOAT)
     shape = list(r.shape())
-    column = r.reshape(indices, shape[:axis] + [1] + shape[axis:])
+    column = r.reshape(indices, [*shape[:axis], 1, *shape[axis:]])
     # Indices count from the end when negative.
     wrapped = r.op("Where", r.op("Less", column, r.const(0.0)), r.op("Add", column, r.const(float(depth))), column)
     classes = r.const(np.arange(depth, dtype=np.float32).reshape([depth if i == axis else 1 for i in range(rank)]))

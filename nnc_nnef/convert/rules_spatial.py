@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
@@ -146,7 +147,7 @@ def _scales(r: Rewriter, shape: tuple[int, ...], target: tuple[int, ...]) -> lis
     return [t / s for t, s in zip(target, shape, strict=True)]
 
 
-def _along(r: Rewriter, lines: Array, scale: float, size: int, attribs: dict[str, object]) -> Array:
+def _along(r: Rewriter, lines: Array, scale: float, size: int, attribs: dict[str, Any]) -> Array:
     """Resizes the last axis of `lines`; rows of an identity give the interpolation matrix."""
     table = np.atleast_2d(lines).astype(np.float32)
     rows = table.shape[0]
@@ -162,12 +163,12 @@ def _along(r: Rewriter, lines: Array, scale: float, size: int, attribs: dict[str
     opset = max(r.opset, 11)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     feeds = {"x": table, "scales": np.asarray([1.0, scale], np.float32)}
-    result: Array = ReferenceEvaluator(model).run(None, feeds)[0]  # type: ignore[assignment,index]
+    result = np.asarray(next(iter(ReferenceEvaluator(model).run(None, feeds))))
     return result.reshape(-1) if lines.ndim == 1 else result
 
 
 def _whole(r: Rewriter, x: str, factors: list[int], mode: str, coordinates: str) -> None:
-    scales = r.const([float(max(f, 1)) for f in factors], "float32")  # type: ignore[arg-type]
+    scales = r.const(np.asarray([max(f, 1) for f in factors]), "float32")
     extra = {"nearest_mode": "floor"} if mode == "nearest" else {}
     r.op("Resize", x, r.const([], "float32"), scales, to=r.output(),
          mode=mode, coordinate_transformation_mode=coordinates, **extra)  # fmt: skip

@@ -17,7 +17,7 @@ from ..errors import CarryError
 Array = NDArray[Any]
 
 
-class Opaque(np.ndarray):  # type: ignore[type-arg]
+class Opaque(np.ndarray):
     """An array of which only shape, type, strides and address mean something."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
@@ -47,6 +47,7 @@ class Placeholders:
 
     def __init__(self) -> None:
         self._by_address: dict[int, tuple[str, Array]] = {}
+        self._named: dict[int, str] = {}
 
     def make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[Any]) -> Array:
         """A placeholder for the weight `name`. Its memory is reserved but never touched."""
@@ -56,6 +57,14 @@ class Placeholders:
         count = int(np.prod(shape, dtype=np.int64))
         view: Array = base[:count].reshape(shape).view(Opaque)
         return view
+
+    def remember(self, name: str, array: Array) -> None:
+        """Notes the name of an array that has values."""
+        self._named[_address(array)] = name
+
+    def name_of(self, array: Any) -> str | None:
+        """The name that was noted for an array, also if it was reshaped since."""
+        return self._named.get(_address(array)) if isinstance(array, np.ndarray) else None
 
     def find(self, array: Any) -> Traced | None:
         """The weight that `array` stands for; None if its values are its own."""

@@ -15,8 +15,8 @@ _INT_MAX = (1 << 31) - 1
 
 _UNARY = {
     "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "not": "Not", "copy": "Identity",
-    "abs": "Abs", "sign": "Sign", "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan",
-    "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "exp": "Exp", "log": "Log",
+    "abs": "Abs", "sign": "Sign", "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos",
+    "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "exp": "Exp", "log": "Log",
     "neg": "Neg", "selu": "Selu", "sqrt": "Sqrt", "ceil": "Ceil", "floor": "Floor", "rcp": "Reciprocal", "erf": "Erf",
 }  # fmt: skip
 _BINARY = frozenset("add sub mul div pow min max and or eq lt gt le ge".split())
@@ -26,8 +26,8 @@ _AS_THEY_ARE = frozenset(
 )
 _CHANGED = frozenset(
     "round ne elu transpose reshape matmul linear conv deconv max_pool avg_pool box sum_reduce any_reduce all_reduce "
-    "batch_normalization softmax clamp pad slice stack unstack nearest_upsample multilinear_upsample nearest_downsample "
-    "l2_normalization".split()
+    "batch_normalization softmax clamp pad slice stack unstack nearest_upsample multilinear_upsample "
+    "nearest_downsample l2_normalization".split()
 )
 
 #: Operations that have no fragment to fall back on and no ONNX counterpart.
@@ -48,7 +48,7 @@ def expressible(op: Any, *, standard_erf: bool) -> bool:
     if op.name == "erf":
         return standard_erf
     if op.name == "selu":
-        return attribs.get("alpha") == 1.67326319 and attribs.get("lambda") == 1.05070102
+        return bool(attribs.get("alpha") == 1.67326319 and attribs.get("lambda") == 1.05070102)
     if op.name in ("softmax", "argmin_reduce", "argmax_reduce"):
         return len(attribs["axes"]) == 1
     if op.name == "clamp":
@@ -104,7 +104,9 @@ def custom_transforms() -> dict[str, Any]:
         "transpose": Transform(
             type="Transpose", attribs={"perm": "!list(axes) + list(range(len(axes), I[0].rank))"}, **one
         ),
-        "reshape": Transform(type="Reshape", inputs=("!I[0]", "!as_tensor(list(O[0].shape), np.int64)"), outputs="!O[0]"),
+        "reshape": Transform(
+            type="Reshape", inputs=("!I[0]", "!as_tensor(list(O[0].shape), np.int64)"), outputs="!O[0]"
+        ),
         "matmul": Transform(
             type="MatMul", inputs=("!flipped(I[0], transposeA)", "!flipped(I[1], transposeB)"), outputs="!O[0]"
         ),
@@ -113,8 +115,8 @@ def custom_transforms() -> dict[str, Any]:
             attribs={"transA": 0, "transB": 1},
         ),
         "conv": Transform(
-            type="Conv", using={"group": "!groups if groups != 0 else I[0].shape[1]"}, cond=conv_cond, inputs=conv_inputs,
-            outputs="!O[0]", attribs=conv,
+            type="Conv", using={"group": "!groups if groups != 0 else I[0].shape[1]"}, cond=conv_cond,
+            inputs=conv_inputs, outputs="!O[0]", attribs=conv,
         ),
         "deconv": Transform(
             type="ConvTranspose", defaults={"output_shape": []}, cond=conv_cond, inputs=conv_inputs, outputs="!O[0]",
@@ -138,7 +140,8 @@ def custom_transforms() -> dict[str, Any]:
             type='!"ReduceMean" if normalize else "ReduceSum"', attribs={"axes": "!axes", "keepdims": 1}, **one
         ),
         **{f"{name}_reduce": Transform(
-            type="Cast", inputs=f"!reduced_logic(I[0], O[0], axes, 'Reduce{kind}')", outputs="!O[0]", attribs={"to": np.bool_}
+            type="Cast", inputs=f"!reduced_logic(I[0], O[0], axes, 'Reduce{kind}')", outputs="!O[0]",
+            attribs={"to": np.bool_},
         ) for name, kind in (("any", "Max"), ("all", "Min"))},
         "batch_normalization": Transform(
             type="BatchNormalization", inputs=("!I[0]", *(f"!vector(I[{i}])" for i in (4, 3, 1, 2))), outputs="!O[0]",
@@ -147,16 +150,20 @@ def custom_transforms() -> dict[str, Any]:
         "softmax": Transform(type="Softmax", attribs={"axis": "!axes[0]"}, **one),
         "l2_normalization": Transform(type="LpNormalization", attribs={"axis": "!axes[0]", "p": 2}, **one),
         "pad": Transform(
-            type="Pad", outputs="!O[0]", cond={"!border in ('constant', 'replicate', 'reflect')": "border has no counterpart"},
+            type="Pad", outputs="!O[0]",
+            cond={"!border in ('constant', 'replicate', 'reflect')": "border has no counterpart"},
             inputs=("!I[0]", "!as_tensor(convert_pads(padding), np.int64)", "!as_tensor(float(value), np.float32)"),
             attribs={"mode": '!"edge" if border == "replicate" else border'},
         ),
         "slice": Transform(
-            type="Slice", outputs="!O[0]", using={"range_": "!slice_range(I[0].shape, O[0].shape, axes, begin, stride)"},
-            inputs=("!I[0]", *(f"!as_tensor({x}, np.int64)" for x in ("range_[0]", "range_[1]", "list(axes)", "range_[2]"))),
+            type="Slice", outputs="!O[0]",
+            using={"range_": "!slice_range(I[0].shape, O[0].shape, axes, begin, stride)"},
+            inputs=("!I[0]", *(
+                f"!as_tensor({x}, np.int64)" for x in ("range_[0]", "range_[1]", "list(axes)", "range_[2]"))),
         ),
         "stack": Transform(
-            type="Concat", inputs=["![unsqueeze_input(item, [axis]) for item in I]"], outputs="!O[0]", attribs={"axis": "!axis"}
+            type="Concat", inputs=["![unsqueeze_input(item, [axis]) for item in I]"], outputs="!O[0]",
+            attribs={"axis": "!axis"},
         ),
         "unstack": Transform(
             type="Split", inputs="!I[0]", outputs=["![squeeze_output(item, [axis]) for item in O]"],

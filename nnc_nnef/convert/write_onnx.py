@@ -34,7 +34,7 @@ from ..session import interpretable, run_session
 from .carry import ACTIONS, coded_again, label, take
 from .check import compare, random_inputs, run_onnx, sensitivity
 from .nnef_to_onnx import OnnxGraph, Stored, convert_text
-from .to_nnef import ConvertSettings
+from .settings import ConvertSettings
 
 Array = NDArray[Any]
 

@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_codec.limits import Limits
 from nnc_codec.report import ConvertedTensor, ConvertReport, OutputComparison
 
 from .. import dat
@@ -21,36 +19,13 @@ from ..errors import CarryError
 from ..labels import member_of
 from ..layout import Payload, packed_members
 from ..session import run_session
-from .carry import ACTIONS, Policy, coded_again, decode, label
+from .carry import ACTIONS, coded_again, decode, label
 from .check import compare, random_inputs, run_onnx, sensitivity
 from .onnx_to_nnef import NnefGraph, Variable, convert_graph
+from .settings import ConvertSettings
 from .source import OnnxSource
 
 Array = NDArray[Any]
-
-
-class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model changes its format.
-
-    Attributes:
-        payloads: what to do with payloads that cannot be carried: refuse, decode and code again, store plain.
-        check: compare the outputs of both models on random inputs.
-        force: overwrite the output.
-        input_shapes: sizes of ONNX inputs, by input name.
-        dims: sizes of symbolic dimensions, by symbol.
-        fixed_inputs: ONNX inputs that become constants.
-        limits: bounds for coded data.
-        seed: of the random inputs.
-    """
-
-    payloads: Policy = "refuse"
-    check: bool = True
-    force: bool = False
-    input_shapes: dict[str, tuple[int, ...]] = {}
-    dims: dict[str, int] = {}
-    fixed_inputs: dict[str, Any] = {}
-    limits: Limits = Limits()
-    seed: int = 0
 
 
 def to_nnef(
