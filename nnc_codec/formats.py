@@ -69,6 +69,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         min_elements: smaller tensors stay plain.
         external_data: payloads in a file beside the model; ``None`` decides by size. Formats without such a
             thing ignore it.
+        topology: how an NNR bitstream carries the model beside its tensors; ``"none"`` leaves it out. Formats
+            that are no bitstreams ignore it.
         jobs: worker threads; 0 means one per processor. Never changes a byte of the result.
         force: overwrite the output.
     """
@@ -80,6 +82,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     min_elements: int = 1024
     external_data: bool | None = None
+    topology: Literal["deflate", "raw", "none"] = "deflate"
     jobs: int = 0
     force: bool = False
 

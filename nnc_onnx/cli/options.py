@@ -40,6 +40,14 @@ class MethodChoice(str, Enum):
     codebook = "codebook"
 
 
+class TopologyChoice(str, Enum):
+    """How an NNR file carries the model beside its tensors."""
+
+    deflate = "deflate"
+    raw = "raw"
+    none = "none"
+
+
 class ModeChoice(str, Enum):
     """How a session decodes weights."""
 

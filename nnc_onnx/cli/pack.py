@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as shared
-from .options import MethodChoice
+from .options import MethodChoice, TopologyChoice
 
 if TYPE_CHECKING:
     from nnc_codec.report import PackReport
@@ -40,13 +40,18 @@ def command(
             "--external-data/--embed", help="Payloads in a file beside the model; default above 1 GiB."
         ),
     ] = None,
+    topology: Annotated[
+        TopologyChoice,
+        typer.Option("--topology", help="How -o FILE.nnr carries the graph; none: tensors only, for any decoder."),
+    ] = TopologyChoice.deflate,
     jobs: shared.Jobs = 0,
     force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Code a model's weights; m.onnx becomes m.nnc.onnx."""
+    """Code a model's weights; m.onnx becomes m.nnc.onnx, or with -o FILE.nnr one NNR bitstream."""
+    from nnc_codec.abilities import packer
     from nnc_codec.formats import PackOptions
     from nnc_codec.report import to_json
 
@@ -61,13 +66,14 @@ def command(
         exclude=tuple(exclude or ()),
         min_elements=PackOptions().min_elements if min_elements is None else min_elements,
         external_data=external_data,
+        topology=topology.value,
         jobs=jobs,
         force=force,
     )
     model_format, _ = recognise(model)
     target = output or model_format.default_output(model, "pack")
     with progress_bar(f"packing {model.name}", enabled=not (json or quiet)) as progress:
-        report = model_format.pack(model, target, settings, progress=progress)
+        report = packer(model_format, target).pack(model, target, settings, progress=progress)
     if json:
         typer.echo(to_json(report))
     elif not quiet:

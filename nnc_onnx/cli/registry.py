@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 def recognise(path: Path) -> tuple[ModelFormat, Kind]:
     """The format of `path` and whether it is packed.
 
-    ONNX is at home here; all others are installed through entry points, so that this package needs none
-    of them.
+    ONNX and NNR files are at home here; all others are installed through entry points, so that this package
+    needs none of them.
 
     Raises:
         FileAccessError, UnknownFormatError: as :func:`nnc_codec.formats.recognise`.
     """
     from nnc_codec import formats
     from nnc_onnx.format import OnnxFormat
+    from nnc_onnx.nnr_format import NnrFormat
 
     formats.register(OnnxFormat())
+    formats.register(NnrFormat())
     return formats.recognise(path)

@@ -1,0 +1,91 @@
+"""NNR files as one of the model formats that the command line works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nnc_codec.formats import (
+    DEFAULT_LIMITS,
+    Kind,
+    PackOptions,
+    ProgressCallback,
+    RunOptions,
+    UnpackOptions,
+    VerifyOptions,
+)
+from nnc_codec.limits import Limits
+from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
+
+from .nnr import SUFFIX, recognise_nnr
+
+if TYPE_CHECKING:
+    from nnc_codec.bitstream import Buffer
+
+
+class NnrFormat:
+    """Implements :class:`nnc_codec.formats.ModelFormat`, and packs ONNX models into its files."""
+
+    name = "nnr"
+
+    def recognise(self, path: Path) -> Kind | None:
+        """Whether `path` is an NNR bitstream."""
+        return recognise_nnr(path)
+
+    def default_output(self, path: Path, operation: Literal["pack", "unpack"]) -> Path:
+        """``m.onnx`` -> ``m.nnr`` -> ``m.plain.onnx``."""
+        stem = path.name.removesuffix(SUFFIX).removesuffix(".onnx").removesuffix(".nnc")
+        return path.with_name(stem + (SUFFIX if operation == "pack" else ".plain.onnx"))
+
+    def packs(self, source_format: str, output: Path) -> bool:
+        """ONNX models, into files called ``*.nnr``."""
+        return source_format == "onnx" and output.suffix == SUFFIX
+
+    def pack(
+        self, source: Path, output: Path, options: PackOptions, *, progress: ProgressCallback | None = None
+    ) -> PackReport:
+        """See :func:`nnc_onnx.nnr_packing.pack_nnr`."""
+        from .nnr_packing import pack_nnr
+
+        return pack_nnr(source, output, options, progress=progress)
+
+    def unpack(
+        self, source: Path, output: Path, options: UnpackOptions, *, progress: ProgressCallback | None = None
+    ) -> UnpackReport:
+        """See :func:`nnc_onnx.nnr_unpacking.unpack_nnr`."""
+        from .nnr_unpacking import unpack_nnr
+
+        return unpack_nnr(source, output, options, progress=progress)
+
+    def inspect(self, source: Path, *, limits: Limits = DEFAULT_LIMITS) -> InspectReport:
+        """See :func:`nnc_onnx.nnr_inspection.inspect_nnr`."""
+        from .nnr_inspection import inspect_nnr
+
+        return inspect_nnr(source, limits=limits)
+
+    def verify(
+        self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None
+    ) -> VerifyReport:
+        """See :func:`nnc_onnx.nnr_inspection.verify_nnr`."""
+        from .nnr_inspection import verify_nnr
+
+        return verify_nnr(source, options, progress=progress)
+
+    def run(self, source: Path, options: RunOptions) -> RunReport:
+        """Execute the model in the file, unpacked into a temporary one."""
+        import tempfile
+
+        import msgspec
+
+        from .nnr_unpacking import unpack_nnr
+        from .running import run
+
+        with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as folder:
+            plain = Path(folder) / "model.onnx"
+            unpack_nnr(source, plain)
+            return msgspec.structs.replace(run(plain, options), format=self.name, source=str(source))
+
+    def bitstreams(self, source: Path) -> Iterator[tuple[str, Buffer]]:
+        """The file itself."""
+        yield source.name, source.read_bytes()
