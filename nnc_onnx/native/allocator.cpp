@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "blocks.h"
 #include "cache.h"
@@ -27,7 +28,11 @@ void* NNC_ORT_CALL allocate(ort::Allocator*, std::size_t bytes) {
     ++stats().cache_loans;
     return entry->block;
   }
-  return take_pooled_block(bytes);
+  std::uint8_t* block = take_pooled_block(bytes);
+  // onnxruntime writes to what it gets without a look. Its own allocators report failure by this exception, which it
+  // turns into a status, and so must this one; nothing of ours lies between.
+  if (block == nullptr) throw std::bad_alloc();
+  return block;
 }
 
 void NNC_ORT_CALL release(ort::Allocator*, void* memory) {

@@ -12,9 +12,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from nnc_codec.errors import InvalidArgumentError
+from nnc_onnx import runtime_settings as settings
 from nnc_onnx.errors import CarriageError
 from nnc_onnx.library import RuntimeStats, reset_stats, stats
 from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.shareable import shareable_names
 
 CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 10, 128, 64
@@ -121,6 +123,98 @@ def test_consumer_that_works_in_place_leaves_the_cache_alone():
     _, outputs = counters(run, feeds, 5)
     assert len(outputs) == 1
     assert stats().cache_hits == 4
+
+
+def lends() -> bool:
+    return settings.onnxruntime_version() >= settings.OLDEST_LENDING
+
+
+@pytest.mark.skipif(not lends(), reason="onnxruntime is older than 1.23")
+def test_tensors_that_are_only_read_are_not_copied(chain, feeds, expected):
+    run = session(chain, LAYERS * TENSOR, threads=2)
+    counts, outputs = counters(run, feeds, 3)
+    assert outputs == {expected}
+    assert counts.cache_loans == 3 * LAYERS
+
+
+def test_options_used_for_another_graph_lend_nothing_of_it():
+    """The same name and payload, once only read and once overwritten in place."""
+    item = models.Packed("W", models.weights(64, 64), after="x")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    read = [helper.make_node("MatMul", ["x", "W"], ["y"])]
+    overwritten = [helper.make_node("Sigmoid", ["W"], ["s"]), helper.make_node("MatMul", ["x", "s"], ["y"])]
+    options = ort.SessionOptions()
+    feeds = {"x": models.weights(2, 64, seed=1)}
+    for nodes in (read, overwritten, read, overwritten):
+        data = models.model(nodes, inputs, outputs, [item]).SerializeToString()
+        plain = InferenceSession(data, providers=CPU, mode="lazy").run(None, feeds)[0]
+        for kind in (InferenceSession, ort.InferenceSession):
+            run = kind(data, options, providers=CPU)
+            for _ in range(3):
+                assert run.run(None, feeds)[0].tobytes() == plain.tobytes()
+
+
+def test_activation_that_does_not_fit_into_memory_is_an_error():
+    item = models.Packed("W", models.weights(8, 16), after="x")
+    made = models.model(
+        [
+            helper.make_node("MatMul", ["x", "W"], ["y"]),
+            helper.make_node("ConstantOfShape", ["size"], ["z"]),
+        ],
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8]),
+            helper.make_tensor_value_info("size", TensorProto.INT64, [2]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, None),
+        ],
+        [item],
+    )
+    run = session(made.SerializeToString(), 1 << 20)
+    x = models.weights(1, 8, seed=1)
+    with pytest.raises(Exception, match="ConstantOfShape"):
+        run.run(None, {"x": x, "size": np.array([1 << 24, 1 << 24])})
+    assert run.run(None, {"x": x, "size": np.array([1, 2])})[0].shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "names"),
+    [
+        ([("MatMul", ["x", "W"], "y")], ["W"]),
+        ([("MatMul", ["W", "x"], "y")], ["W"]),
+        ([("Gemm", ["x", "x", "W"], "y")], []),
+        ([("Identity", ["W"], "y")], []),
+        ([("MatMul", ["x", "W"], "m"), ("Relu", ["W"], "y")], []),
+        ([("Conv", ["x", "W", "b"], "y")], ["W"]),
+        ([("Conv", ["W", "x"], "y")], []),
+    ],
+)
+def test_which_tensors_are_shareable(nodes, names):
+    item = models.Packed("W", models.weights(8, 8))
+    made = models.model(
+        [helper.make_node(op, inputs, [output]) for op, inputs, output in nodes],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [item],
+    )
+    assert shareable_names(made.SerializeToString()) == names
+    made.graph.node[1].domain = "somewhere.else"
+    assert shareable_names(made.SerializeToString()) == []
+
+
+def test_a_consumer_in_a_subgraph_or_a_graph_output_forbids_sharing():
+    item = models.Packed("W", models.weights(8, 8))
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    body = helper.make_graph([helper.make_node("Relu", ["W"], ["y"])], "body", [], [value])
+    branches = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
+    read = helper.make_node("MatMul", ["W", "W"], ["m"])
+    for nodes, outputs in (([read, branches], [value]), ([read], [item.info])):
+        made = models.model(
+            nodes, [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], outputs, [item]
+        )
+        assert shareable_names(made.SerializeToString()) == []
 
 
 def test_output_of_the_graph_can_be_written_to():

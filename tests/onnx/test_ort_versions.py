@@ -70,7 +70,7 @@ def folder(tmp_path_factory) -> Path:
 
 def run(site: Path, folder: Path, model: str, mode: str) -> dict[str, np.ndarray]:
     outputs = folder / f"{site.name}.{model}.{mode}.npz"
-    command = [CHILD, site, folder / model, folder / "inputs.npz", outputs, mode, "2"]
+    command = [CHILD, site, folder / model, folder / "inputs.npz", outputs, mode, "3"]
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     release = json.loads(done.stdout)["onnxruntime"]
@@ -82,11 +82,12 @@ def run(site: Path, folder: Path, model: str, mode: str) -> dict[str, np.ndarray
 @pytest.mark.parametrize("model", ["embedded.onnx", "external.onnx"])
 def test_release(site, folder, model):
     lazy = run(site, folder, model, "lazy")
+    cached = run(site, folder, model, "cache")
     eager = run(site, folder, model, "eager")
     with np.load(folder / "expected.npz") as expected:
         assert set(lazy) == set(expected)
         for name in expected:
-            assert lazy[name].tobytes() == eager[name].tobytes()
+            assert lazy[name].tobytes() == cached[name].tobytes() == eager[name].tobytes()
             if name == "x4":
                 assert np.allclose(lazy[name], expected[name], atol=1e-4)
             else:
