@@ -6,16 +6,13 @@ import os
 import time
 from pathlib import Path
 
-import nnc_codec
-from nnc_codec.errors import NNRError
 from nnc_codec.formats import DEFAULT_LIMITS, PackOptions
 from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, TensorReport
 
 from . import carriage
-from .errors import CarriageError
 from .model_io import Model, load
-from .payloads import Entries, PackedTensor, manifest_of, packed_tensors
+from .payloads import Entries, PackedTensor, manifest_of, open_payload, packed_tensors
 from .plan import PlannedTensor, plan_tensors
 from .tensors import read_bytes
 from .usage import Usage
@@ -69,16 +66,7 @@ def describe(
     """
     decode = tensor.decode
     payload = read_bytes(tensor.payload, model.folder).data
-    try:
-        bitstream = nnc_codec.open(payload, limits=limits)
-    except NNRError as error:
-        error.tensor = error.tensor or decode.output
-        raise
-    if len(bitstream) != 1:
-        raise CarriageError(f"payload holds {len(bitstream)} tensors instead of one", tensor=decode.output)
-    (unit,) = bitstream.values()
-    if tuple(unit.shape) != decode.shape:
-        raise CarriageError(f"payload has shape {tuple(unit.shape)}, the node {decode.shape}", tensor=decode.output)
+    unit = open_payload(tensor, payload, limits)
     entry = entries.find(decode)
     detail: dict[str, str | int] = {"payload": decode.payload, "crc32": f"{decode.crc32:08x}"}
     if decode.after:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nnc_codec
+from nnc_codec import CodedTensor
 from nnc_codec.errors import InvalidArgumentError, NNRError
 from nnc_codec.limits import Limits
 
@@ -90,13 +91,38 @@ def read_payload(tensor: PackedTensor, model: Model) -> memoryview:
     return payload
 
 
+def open_payload(tensor: PackedTensor, payload: memoryview, limits: Limits) -> CodedTensor:
+    """The payload's one tensor, headers only, after its shape was compared with the node's.
+
+    Raises:
+        CarriageError: the payload holds another number of tensors or one of another shape.
+        CorruptError, UnsupportedError, LimitExceededError: the headers cannot be read.
+    """
+    decode = tensor.decode
+    try:
+        bitstream = nnc_codec.open(payload, limits=limits)
+    except NNRError as error:
+        error.tensor = error.tensor or decode.output
+        raise
+    if len(bitstream) != 1:
+        raise CarriageError(f"payload holds {len(bitstream)} tensors instead of one", tensor=decode.output)
+    (coded,) = bitstream.values()
+    if tuple(coded.shape) != decode.shape:
+        raise CarriageError(
+            f"payload has shape {list(coded.shape)}, the node says {list(decode.shape)}", tensor=decode.output
+        )
+    return coded
+
+
 def decode_payload(tensor: PackedTensor, payload: memoryview, limits: Limits) -> NDArray[np.generic]:
     """The decoded tensor, exactly as the run-time library computes it.
 
     Raises:
+        CarriageError: as :func:`open_payload`.
         CorruptError, UnsupportedError, LimitExceededError: the bitstream cannot be decoded into this tensor.
     """
     decode = tensor.decode
+    open_payload(tensor, payload, limits)
     try:
         values: NDArray[Any] = nnc_codec.decode_single(payload, decode.element.dtype, decode.shape, limits=limits)
     except NNRError as error:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, "NDArray[Any]"]
 
+_LONGEST_MESSAGE = 300
 _INPUT_TYPES: dict[str, str] = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -96,9 +97,9 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
 
 
 def session_options() -> onnxruntime.SessionOptions:
-    """Session options that keep onnxruntime's warnings off the terminal."""
+    """Session options that keep onnxruntime's log off the terminal: its errors are raised anyway."""
     options = require_onnxruntime().SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     return options
 
 
@@ -167,7 +168,7 @@ def run_once(session: onnxruntime.InferenceSession, feed: Feed) -> list[Any]:
     except Exception as error:
         # onnxruntime's exceptions have no common public base, and their text says which input is wrong.
         raise InvalidArgumentError(
-            f"onnxruntime cannot run the model on these inputs: {_first_line(error)}",
+            f"onnxruntime cannot run the model on these inputs: {_one_line(error)}",
             hint="give inputs with --inputs x.npz or sizes with --dim name=size",
         ) from error
 
@@ -190,9 +191,7 @@ def compare_outputs(
         numeric = alike and left.size > 0 and left.dtype.kind in "fiub"
         error = measure(right, left) if numeric else None
         compared.append(
-            OutputComparison(
-                name=name, shape=left.shape, dtype=str(left.dtype), identical=identical, error=error
-            )
+            OutputComparison(name=name, shape=left.shape, dtype=str(left.dtype), identical=identical, error=error)
         )
     return tuple(compared)
 
@@ -206,9 +205,7 @@ def summarise(name: str, value: Any) -> OutputSummary:
     return OutputSummary(name=name, shape=array.shape, dtype=str(array.dtype), minimum=low, maximum=high)
 
 
-def _timed_runs(
-    session: onnxruntime.InferenceSession, feed: Feed, runs: int
-) -> tuple[list[Any], list[float]]:
+def _timed_runs(session: onnxruntime.InferenceSession, feed: Feed, runs: int) -> tuple[list[Any], list[float]]:
     seconds = []
     outputs: list[Any] = []
     for _ in range(runs):
@@ -227,9 +224,9 @@ def _runtime_name() -> str:
     return f"onnxruntime {require_onnxruntime().__version__}"
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:_LONGEST_MESSAGE] if text else type(error).__name__
 
 
 def _write_outputs(path: Path, names: Sequence[str], outputs: Sequence[Any], *, force: bool) -> None:

@@ -61,9 +61,9 @@ def command(
             out.print(tensor_table(report.tensors))
         if report.outputs:
             out.print(comparison_table(report.outputs))
-        for note in report.notes:
-            out.print(f"note: {note}", markup=False)
         if report.ok:
+            for note in report.notes:
+                out.print(f"note: {note}", markup=False)
             out.print(
                 f"{report.source}: {len(report.tensors)} tensors ok ({', '.join(report.checks)})",
                 markup=False,
