@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptError
@@ -132,15 +132,20 @@ class Context:
                 changes.update((name, getattr(part, name)) for name in part.exports)
                 if part.counter is not None:
                     changes[part.counter] = getattr(self, part.counter) + 1
-        return replace(self, **changes) if changes else self
+        return self._with(changes) if changes else self
+
+    def _with(self, changes: dict[str, Any]) -> Context:
+        """A copy with other values; much cheaper than ``dataclasses.replace``, and there is one for every unit."""
+        copy = object.__new__(Context)
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
 
     def after(self, unit: Unit) -> Context:
         """The context of the next unit."""
-        result = self.exported((unit.header.start_unit_header, unit.payload))
-        names = result.reference_list if unit.reference_list is None else unit.reference_list
-        return replace(
-            result, unit_index=self.unit_index + 1, reference_list=names, reference_count=len(names)
-        )
+        changes: dict[str, Any] = {"unit_index": self.unit_index + 1}
+        if unit.reference_list is not None:
+            changes |= {"reference_list": unit.reference_list, "reference_count": len(unit.reference_list)}
+        return self.exported((unit.header.start_unit_header, unit.payload))._with(changes)
 
 
 CONTEXT_NAMES = frozenset(f.name for f in fields(Context)) | {"out_of_band"}
