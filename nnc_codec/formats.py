@@ -145,6 +145,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         dims: sizes for symbolic dimensions by name, e.g. ``{"batch": 4}``; others are 1.
         runs: number of runs.
         mode: how weights are decoded: ``"auto"``, ``"lazy"``, ``"cache"`` or ``"eager"``.
+        cache_bytes: bound of the memory for decoded tensors in mode ``"cache"``; ``None`` for the loader's.
         force: overwrite `outputs`.
     """
 
@@ -155,6 +156,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     dims: dict[str, int] = {}
     runs: int = 5
     mode: str = "auto"
+    cache_bytes: int | None = None
     force: bool = False
 
 
@@ -207,9 +209,7 @@ class ModelFormat(Protocol):
         """Describe a plain or packed model without decoding a tensor."""
         ...
 
-    def verify(
-        self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None
-    ) -> VerifyReport:
+    def verify(self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None) -> VerifyReport:
         """Check a packed model; what is wrong goes into the report, unreadable files raise."""
         ...
 

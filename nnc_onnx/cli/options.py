@@ -8,26 +8,18 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Model file; its kind is recognised by content.")
-]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file; its kind is recognised by content.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default beside MODEL.")
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document (see schemas/) and nothing else.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (see schemas/) and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print a line per tensor.")]
-Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker threads; 0: one per processor.")
-]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker threads; 0: one per processor.")]
 Dims = Annotated[
     list[str] | None,
-    typer.Option(
-        "--dim", metavar="NAME=SIZE", help="Size of a symbolic input dimension (repeatable); others are 1."
-    ),
+    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic input dimension (repeatable); others are 1."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
@@ -53,6 +45,7 @@ class ModeChoice(str, Enum):
 
     auto = "auto"
     lazy = "lazy"
+    cache = "cache"
     eager = "eager"
 
 

@@ -123,7 +123,7 @@ def test_run_compares(packed: Path, tmp_path: Path) -> None:
 
 
 def test_run_takes_dims_and_modes(packed: Path) -> None:
-    for mode in ("lazy", "eager"):
+    for mode in ("lazy", "cache", "eager"):
         report = json.loads(onnx_nnc("run", packed, "--dim", "batch=7", "--mode", mode, "--json").out)
         assert report["outputs"][0]["shape"] == [7, 64]
         assert report["mode"] == mode
