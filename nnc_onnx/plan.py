@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -84,17 +85,20 @@ def plan_tensors(model: onnx.ModelProto, usage: Usage, options: PackOptions) -> 
     }
     planned: list[PlannedTensor] = []
     for path, graph in usage.graphs.items():
+        counts = Counter(tensor.name for tensor in graph.initializer)
+        counts.update(name for node in graph.node for name in node.output)
+        repeated = {name for name, count in counts.items() if count > 1}
         fixed = set(bound)
         if path or model.ir_version >= FIRST_IR_WITH_OPTIONAL_INPUTS:
             fixed.update(value.name for value in graph.input)
         for position, tensor in enumerate(graph.initializer):
             place = _Place(Value(path, tensor.name), "initializer", position, "")
-            planned.append(_treat(place, tensor, fixed, roles, options))
+            planned.append(_treat(place, tensor, fixed, repeated, roles, options))
         for position, node in enumerate(graph.node):
             constant = constant_tensor(node)
             if constant is not None:
                 place = _Place(Value(path, node.output[0]), "constant", position, node.name)
-                planned.append(_treat(place, constant, bound, roles, options))
+                planned.append(_treat(place, constant, bound, repeated, roles, options))
     return planned
 
 
@@ -130,6 +134,7 @@ def _treat(
     place: _Place,
     tensor: onnx.TensorProto,
     fixed: set[str],
+    repeated: set[str],
     roles: Roles,
     options: PackOptions,
 ) -> PlannedTensor:
@@ -138,6 +143,8 @@ def _treat(
     element = BY_ONNX_TYPE.get(tensor.data_type)
     role, reader = roles.of(value, shape)
     reason = _must_stay(value, tensor, element, role, reader, fixed)
+    if reason is None and value.name in repeated:
+        reason = "its name is defined twice"
     if reason is None:
         reason = _preference(value.name, element_count(tensor), role, reader, options)
     return PlannedTensor(value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason)

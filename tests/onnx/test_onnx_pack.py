@@ -276,6 +276,34 @@ def test_custom_operators_get_their_constants(tmp_path: Path) -> None:
     assert pack(source, tmp_path / "b.onnx", PackOptions(include=("w",))).coded
 
 
+def test_names_defined_twice_stay(tmp_path: Path) -> None:
+    made = graphs.mlp(1)
+    made.graph.initializer.append(graphs.tensor("w0", graphs.weights(64, 64, seed=7)))
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    report = pack(tmp_path / "m.onnx", tmp_path / "o.onnx")
+    assert not report.coded
+    assert report.tensors[0].reason == "its name is defined twice"
+
+
+def test_local_functions_are_followed_by_their_domain(tmp_path: Path) -> None:
+    made = graphs.model(
+        [helper.make_node("Dense", ["x", "w"], ["y"], domain="local")],
+        [graphs.value("x", shape=[2, 64])],
+        [graphs.value("y", shape=[2, 64])],
+        [graphs.tensor("w", graphs.weights(64, 64))],
+        extra_opsets=[("local", 1)],
+    )
+    body = [helper.make_node("MatMul", ["a", "b"], ["c"]), helper.make_node("Relu", ["c"], ["d"])]
+    opsets = [helper.make_opsetid("", graphs.OPSET)]
+    made.functions.append(helper.make_function("local", "Dense", ["a", "b"], ["d"], body, opsets))
+    model, _, target = packed(made, tmp_path)
+    assert decode_names(model) == ["w"]
+    unpack(target, tmp_path / "p.onnx")
+    inputs = feed(session(tmp_path / "p.onnx"))
+    results = [session(tmp_path / "p.onnx").run(None, inputs), session(target, "lazy").run(None, inputs)]
+    assert results[0][0].tobytes() == results[1][0].tobytes()
+
+
 def test_sparse_initializers_stay(tmp_path: Path) -> None:
     made = graphs.mlp(1)
     made.graph.node.append(helper.make_node("Add", ["r0", "sparse"], ["z"]))
