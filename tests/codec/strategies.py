@@ -90,6 +90,7 @@ def structures(draw: Any, cls: type[Structure], context: Context, **parameters: 
     scope = _Scope(context, parameters)
     counts = frozenset().union(
         *(e.count.names for e in cls.elements if e.count is not None),
+        *(e.width.names for e in cls.elements if e.kind == "bits" and e.width is not None),
         *(text.names for e in cls.elements for _, text in e.args),
     )
     result: dict[str, Any] = {}
