@@ -127,12 +127,12 @@ def sensitivity(run: Callable[[dict[str, Array]], list[Array]], inputs: dict[str
         for name, value in inputs.items()
     }
     pairs = zip(run(inputs), run(moved), strict=True)
-    return [_largest(np.abs(a.astype(np.float64) - b)) if a.dtype.kind == "f" else 0.0 for a, b in pairs]
+    return [_largest(a, b) if a.dtype.kind == "f" else 0.0 for a, b in pairs]
 
 
-def _largest(difference: Array) -> float:
-    finite = difference[np.isfinite(difference)]
-    return float(finite.max()) if finite.size else 0.0
+def _largest(one: Array, other: Array) -> float:
+    finite = np.isfinite(one) & np.isfinite(other)
+    return float(np.abs(one[finite].astype(np.float64) - other[finite]).max()) if finite.any() else 0.0
 
 
 def compare(
@@ -168,7 +168,7 @@ def _compare(name: str, reference: Array, result: Array, moved: float, tolerance
     wanted, given = reference.astype(np.float64), result.astype(np.float64)
     same_nonfinite = np.array_equal(wanted[~np.isfinite(wanted)], given[~np.isfinite(wanted)], equal_nan=True)
     finite = np.isfinite(wanted)
-    difference = np.abs(wanted - given)[finite]
+    difference = np.abs(wanted[finite] - given[finite])
     worst = float(difference.max()) if difference.size else 0.0
     scale = float(np.abs(wanted[finite]).max()) if finite.any() else 0.0
     allowed = 0.0 if exact else max(tolerance * max(scale, 1e-6), min(4 * moved, 0.1 * scale))

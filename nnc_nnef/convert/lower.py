@@ -58,6 +58,7 @@ def lower(
     apply_rules(skeleton, _RULES)
     apply_rules(skeleton, INTEGER)
     _logical_copies(skeleton)
+    _broadcast_selections(skeleton)
     _check(skeleton)
     return skeleton
 
@@ -75,6 +76,8 @@ def _single_precision(skeleton: Skeleton) -> None:
             skeleton.nodes[i] = helper.make_node(
                 "Cast", list(node.input), list(node.output), name=node.name, to=TensorProto.FLOAT
             )
+    # Declared types of outputs give way to those that follow from the nodes.
+    skeleton.types = {name: kind for name, kind in skeleton.types.items() if kind != double}
     skeleton.notes.append("float64 arithmetic is done in float32")
     fold(skeleton)
 
@@ -86,6 +89,22 @@ def _logical_copies(skeleton: Skeleton) -> None:
             skeleton.nodes[i] = helper.make_node(
                 "Or", [node.input[0], node.input[0]], list(node.output), name=node.name
             )
+
+
+def _broadcast_selections(skeleton: Skeleton) -> None:
+    """Gives scalars in a broadcasting Where all axes: the reference interpreter reads past a literal there."""
+    for node in skeleton.nodes:
+        if node.op_type != "Where":
+            continue
+        result = skeleton.shape(node.output[0])
+        scalars = [i for i, name in enumerate(node.input) if name in skeleton.constants and not skeleton.shape(name)]
+        if all(skeleton.shape(name) in ((), result) for name in node.input):
+            continue
+        for i in scalars:
+            value = skeleton.constants[node.input[i]].reshape((1,) * len(result))
+            node.input[i] = skeleton.constant(value, f"{node.output[0]}_scalar")
+            skeleton.shapes[node.input[i]] = value.shape
+            skeleton.types[node.input[i]] = helper.np_dtype_to_tensor_dtype(value.dtype)
 
 
 def _check(skeleton: Skeleton) -> None:
@@ -106,5 +125,6 @@ def _check_tensor(skeleton: Skeleton, node: NodeProto, name: str) -> None:
     if kind not in FLOATS | INTEGERS | {TensorProto.BOOL} or kind in (TensorProto.DOUBLE, TensorProto.BFLOAT16):
         label = TensorProto.DataType.Name(kind)
         raise ConversionError(f"tensor {name!r} of type {label} has no NNEF form", op=node.op_type, node=where(node))
-    if any(size <= 0 for size in skeleton.shape(name)) and node.op_type != "Resize":
+    # Sizes and regions are parameters, and those of a scalar or of a whole tensor are empty.
+    if any(size <= 0 for size in skeleton.shape(name)) and node.op_type not in ("Resize", "Reshape"):
         raise ConversionError(f"tensor {name!r} is empty", op=node.op_type, node=where(node))

@@ -145,7 +145,16 @@ def _translate(source: Any, skeleton: Skeleton) -> Any:
 
     from .transforms import custom_functions, custom_transforms
 
-    converter = Converter(
+    class Repaired(Converter):  # type: ignore[misc]
+        """nnef-tools' converter without its habit of skipping every other scalar constant."""
+
+        @staticmethod
+        def inline_scalar_constants(graph: Any) -> None:
+            for op in [op for op in graph.operations if op.type == "constant" and not op.output.shape]:
+                op.output.data = np.asarray(op.attribs["value"], op.output.dtype).reshape(())
+                graph.remove_operation(op, unlink=True)
+
+    converter = Repaired(
         custom_transforms=custom_transforms(), custom_functions=custom_functions(), keep_io_names=True
     )
     try:

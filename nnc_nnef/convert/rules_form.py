@@ -7,6 +7,7 @@ replace what NNEF has no operation for by shape operations it has.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import NodeProto
@@ -242,12 +243,17 @@ def gather(r: Rewriter) -> Nodes | None:
 def transpose(r: Rewriter) -> Nodes | None:
     """Transpose of more than five axes that really move: several of four axes each."""
     shape = r.shape()
-    perm = list(r.attribs.get("perm", reversed(range(len(shape)))))
     if len(shape) <= 5:
         return None
+    perm = list(r.attribs.get("perm", reversed(range(len(shape)))))
+    r.reshape(_permuted(r, r.input(0), shape, perm), r.out_shape(), to=r.output())
+    return r.nodes
+
+
+def _permuted(r: Rewriter, x: str, shape: Sequence[int], perm: Sequence[int]) -> str:
+    """Transposes by moving one block of axes past another at a time; the result is flat in places."""
     order = [axis for axis in perm if shape[axis] != 1]
     left = sorted(order)
-    x = r.input(0)
     sizes = {axis: shape[axis] for axis in left}
     for position, axis in enumerate(order):
         at = left.index(axis)
@@ -256,8 +262,7 @@ def transpose(r: Rewriter) -> Nodes | None:
             x = r.reshape(x, [math.prod(sizes[a] for a in group) for group in groups])
             x = r.op("Transpose", x, perm=[0, 2, 1, 3])
             left = [*groups[0], axis, *groups[1], *groups[3]]
-    r.reshape(x, r.out_shape(), to=r.output())
-    return r.nodes
+    return x
 
 
 def depth_space(r: Rewriter) -> Nodes:
@@ -270,8 +275,7 @@ def depth_space(r: Rewriter) -> Nodes:
         split, perm = [n, b, b, c // (b * b), h, w], [0, 3, 4, 1, 5, 2]
     else:
         split, perm = [n, c // (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]
-    moved = r.op("Transpose", r.reshape(r.input(0), split), perm=perm)
-    r.reshape(moved, r.out_shape(), to=r.output())
+    r.reshape(_permuted(r, r.input(0), split, perm), r.out_shape(), to=r.output())
     return r.nodes
 
 

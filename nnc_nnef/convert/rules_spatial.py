@@ -107,12 +107,12 @@ def resize(r: Rewriter) -> Nodes:
         }
         scales = r.attribs.get("scales") or r.value(1, "scales").tolist()
     else:
-        scales = _scales(r, shape, target)
+        scales = _scales(r, shape)
     if attribs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         raise r.refuse("tf_crop_and_resize has no NNEF counterpart")
     if attribs.pop("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise r.refuse("keep_aspect_ratio_policy must be stretch")
-    moving = [axis for axis in range(len(shape)) if shape[axis] != target[axis] or scales[axis] != 1]
+    moving = [axis for axis in range(len(shape)) if shape[axis] != target[axis] or scales[axis] not in (None, 1)]
     factors = [target[a] // shape[a] if target[a] % shape[a] == 0 else 0 for a in range(len(shape))]
     mode = attribs.get("mode", "nearest")
     x = r.input(0)
@@ -138,32 +138,35 @@ def resize(r: Rewriter) -> Nodes:
     return r.nodes
 
 
-def _scales(r: Rewriter, shape: tuple[int, ...], target: tuple[int, ...]) -> list[float]:
+def _scales(r: Rewriter, shape: tuple[int, ...]) -> list[float | None]:
+    """Scale of every axis; None where the sizes are given instead."""
     axes = list(r.attribs.get("axes") or range(len(shape)))
     given = r.optional(2 if len(r.node.input) > 2 else 1, "scales")
     if given is not None and given.size:
         listed = dict(zip((axis % len(shape) for axis in axes), given.tolist(), strict=True))
         return [float(listed.get(axis, 1.0)) for axis in range(len(shape))]
-    return [t / s for t, s in zip(target, shape, strict=True)]
+    return [None] * len(shape)
 
 
-def _along(r: Rewriter, lines: Array, scale: float, size: int, attribs: dict[str, Any]) -> Array:
+def _along(r: Rewriter, lines: Array, scale: float | None, size: int, attribs: dict[str, Any]) -> Array:
     """Resizes the last axis of `lines`; rows of an identity give the interpolation matrix."""
     table = np.atleast_2d(lines).astype(np.float32)
     rows = table.shape[0]
-    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **attribs)
-    if round(table.shape[1] * scale) != size and math.floor(table.shape[1] * scale) != size:
-        raise r.refuse("scales contradict the output shape")
+    by_size = scale is None
+    node = helper.make_node("Resize", ["x", "", "", "n"] if by_size else ["x", "", "n"], ["y"], **attribs)
+    numbers = np.asarray([rows, size], np.int64) if by_size else np.asarray([1.0, scale], np.float32)
+    kind = TensorProto.INT64 if by_size else TensorProto.FLOAT
     graph = helper.make_graph(
         [node], "axis",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, table.shape),
-         helper.make_tensor_value_info("scales", TensorProto.FLOAT, [2])],
+         helper.make_tensor_value_info("n", kind, [2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, size])],
     )  # fmt: skip
     opset = max(r.opset, 11)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    feeds = {"x": table, "scales": np.asarray([1.0, scale], np.float32)}
-    result = np.asarray(next(iter(ReferenceEvaluator(model).run(None, feeds))))
+    result = np.asarray(next(iter(ReferenceEvaluator(model).run(None, {"x": table, "n": numbers}))))
+    if result.shape != (rows, size):
+        raise r.refuse("scales contradict the output shape")
     return result.reshape(-1) if lines.ndim == 1 else result
 
 

@@ -16,8 +16,8 @@ _INT_MAX = (1 << 31) - 1
 _UNARY = {
     "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "not": "Not", "copy": "Identity",
     "abs": "Abs", "sign": "Sign", "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos",
-    "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "exp": "Exp", "log": "Log",
-    "neg": "Neg", "selu": "Selu", "sqrt": "Sqrt", "ceil": "Ceil", "floor": "Floor", "rcp": "Reciprocal", "erf": "Erf",
+    "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "exp": "Exp",
+    "log": "Log", "neg": "Neg", "selu": "Selu", "sqrt": "Sqrt", "ceil": "Ceil", "floor": "Floor", "rcp": "Reciprocal", "erf": "Erf",
 }  # fmt: skip
 _BINARY = frozenset("add sub mul div pow min max and or eq lt gt le ge".split())
 _AS_THEY_ARE = frozenset(
