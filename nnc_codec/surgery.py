@@ -253,12 +253,12 @@ def _layers(bitstream: Bitstream) -> dict[int, bytes | None]:
     return found
 
 
-def collect(parts: Mapping[str, Buffer]) -> bytes:
+def collect(parts: Mapping[str, Buffer], identifiers: Mapping[str, int] | None = None) -> bytes:
     """One bitstream from bitstreams of one tensor each.
 
     Args:
-        parts: bitstreams by the name that their tensor gets. ``parameter_id`` becomes the position in this mapping
-            where a unit states a node id.
+        parts: bitstreams by the name that their tensor gets.
+        identifiers: ``parameter_id`` by name, for units that state a node id; ``None`` numbers the parts.
 
     Returns:
         The start unit and model parameter set that all parts share, then one data unit per part.
@@ -278,7 +278,8 @@ def collect(parts: Mapping[str, Buffer]) -> bytes:
         context = Context()
         for unit in bitstream.units:
             if unit.data_unit is not None:
-                units.append(_identified(bitstream, unit, context, name, position))
+                number = position if identifiers is None else identifiers[name]
+                units.append(_identified(bitstream, unit, context, name, number))
             elif _type(unit) in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS):
                 head += bitstream.unit_bytes(unit.index)
             elif not _is_model(unit):
@@ -290,13 +291,13 @@ def collect(parts: Mapping[str, Buffer]) -> bytes:
     return b"".join((*heads, *units))
 
 
-def _identified(bitstream: Bitstream, unit: syntax.Unit, context: Context, name: str, position: int) -> bytes:
+def _identified(bitstream: Bitstream, unit: syntax.Unit, context: Context, name: str, number: int) -> bytes:
     header = unit.data_unit
     if header is None or header.topology_elem_id is None:
         raise UnsupportedError("the tensor is not called by one name", unit=unit.index, tensor=name)
     changes: dict[str, Any] = {"topology_elem_id": name}
     if header.node_id_present_flag:
-        changes["parameter_id"] = position
+        changes["parameter_id"] = number
     renamed = unit.header.replace(compressed_data_unit_header=header.replace(**changes))
     payload = bitstream.unit_bytes(unit.index)[unit.payload_offset - unit.offset :]
     return syntax.write_unit(renamed, payload, context, long_form=unit.long_form)

@@ -19,6 +19,7 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
 
 from .recognise import recognise_onnx
+from .updating import OnnxUpdates
 
 if TYPE_CHECKING:
     from nnc_codec.bitstream import Buffer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _MIDDLE = {"pack": ".nnc", "unpack": ".plain"}
 
 
-class OnnxFormat:
+class OnnxFormat(OnnxUpdates):
     """Implements :class:`nnc_codec.formats.ModelFormat`."""
 
     name = "onnx"

@@ -19,12 +19,13 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
 
 from .nnr import SUFFIX, recognise_nnr
+from .updating import OnnxUpdates
 
 if TYPE_CHECKING:
     from nnc_codec.bitstream import Buffer
 
 
-class NnrFormat:
+class NnrFormat(OnnxUpdates):
     """Implements :class:`nnc_codec.formats.ModelFormat`, and packs ONNX models into its files."""
 
     name = "nnr"

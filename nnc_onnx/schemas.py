@@ -15,17 +15,26 @@ import msgspec
 
 from nnc_codec.files import write_atomic
 from nnc_codec.report import ConvertReport, InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
+from nnc_codec.syntax_trace import SyntaxReport
+from nnc_codec.update_report import ApplyReport, DiffReport
+from nnc_codec.updates import UpdateNote
 
 from .manifest import Manifest
+from .nnr import NnrRecord
 
 SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "onnx-manifest": (Manifest, "metadata entry onnx_nnc.manifest of a packed ONNX model"),
+    "nnr-record": (NnrRecord, "metadata entry onnx_nnc.nnr of the model in an NNR file"),
+    "update-note": (UpdateNote, "text in the first topology unit of an update"),
     "pack-report": (PackReport, "output of onnx-nnc pack --json"),
     "unpack-report": (UnpackReport, "output of onnx-nnc unpack --json"),
     "inspect-report": (InspectReport, "output of onnx-nnc inspect --json"),
     "verify-report": (VerifyReport, "output of onnx-nnc verify --json"),
     "run-report": (RunReport, "output of onnx-nnc run --json"),
     "convert-report": (ConvertReport, "output of onnx-nnc convert --json"),
+    "diff-report": (DiffReport, "output of onnx-nnc diff --json"),
+    "apply-report": (ApplyReport, "output of onnx-nnc apply --json"),
+    "syntax-report": (SyntaxReport, "output of onnx-nnc inspect --syntax --json"),
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import convert, inspect, pack, run, unpack, verify
+from . import apply, convert, diff, inspect, pack, run, unpack, verify
 
 EXIT_USER = 1
 EXIT_INTERNAL = 2
@@ -35,6 +35,8 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("run")(run.command)
 app.command("convert")(convert.command)
+app.command("diff")(diff.command)
+app.command("apply")(apply.command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -98,9 +100,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, MemoryError):
         return _fail("not enough memory", EXIT_USER)
     text = " ".join(str(error).split())
-    return _fail(
-        f"internal error: {type(error).__name__}: {text}; set NNC_DEBUG=1 for the traceback", EXIT_INTERNAL
-    )
+    return _fail(f"internal error: {type(error).__name__}: {text}; set NNC_DEBUG=1 for the traceback", EXIT_INTERNAL)
 
 
 def _fail(message: str, status: int, code: str = "") -> int:
