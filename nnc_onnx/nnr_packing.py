@@ -23,9 +23,9 @@ from nnc_codec.syntax.enums import TopologyCompressionFormat, TopologyStorageFor
 from . import carriage
 from .hollow import element_ids, embed, make_hollow
 from .manifest import Parameters, files_digest, rounded
+from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import Model, all_tensors, load
 from .nnr import FORMAT, RECORD_KEY, NnrRecord, recognise_nnr, units_digest
-from .packing import PackedTensor, code_all, tensor_reports
 from .plan import PlannedTensor, plan_tensors
 from .tensors import to_array
 from .usage import Usage, Value

@@ -1,29 +1,24 @@
 """Packing: plan, code, edit the graph, write.
 
-The graph is edited as protobuf. Going through onnx-graphsurgeon would not keep the model intact: its
-export drops ``metadata_props`` and sparse initializers and writes the initializers in another order.
+The graph is edited as protobuf. Going through onnx-graphsurgeon would not keep the model intact: its export
+drops ``metadata_props`` and writes the initializers in another order.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections import defaultdict
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from nnc_codec.errors import InvalidArgumentError
-from nnc_codec.formats import PackOptions, Progress, ProgressCallback
-from nnc_codec.report import PackReport, TensorReport
+from nnc_codec.formats import PackOptions, ProgressCallback
+from nnc_codec.report import PackReport
 
 from . import carriage
-from .coding import Coded, code_tensor
 from .edit import Insertion, insert_decode_nodes
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
+from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, load, model_writer
 from .placement import Placement
 from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
@@ -34,15 +29,6 @@ from .walk import all_names
 
 if TYPE_CHECKING:
     import onnx
-
-
-class PackedTensor(NamedTuple):
-    """A coded tensor and the name of its payload; the first of several identical tensors owns the payload."""
-
-    planned: PlannedTensor
-    coded: Coded
-    payload_name: str
-    owner: PlannedTensor
 
 
 def pack(
@@ -106,76 +92,6 @@ def pack(
         encode_seconds=encode_seconds,
         decode_seconds=sum(item.coded.decode_seconds for item in packed if item.owner is item.planned),
     )
-
-
-def code_all(
-    planned: list[PlannedTensor],
-    folder: Path,
-    options: PackOptions,
-    progress: ProgressCallback | None,
-) -> tuple[list[PackedTensor], dict[int, str]]:
-    """Code what is to be coded.
-
-    Returns:
-        The coded tensors in the model's order, and by index why the others of the wanted ones stay plain.
-    """
-    wanted = [index for index, tensor in enumerate(planned) if tensor.reason is None]
-    owners = _owners(planned, wanted, folder)
-    unique = [index for index in wanted if owners[index] == index]
-    # The largest first keeps all workers busy until the end.
-    unique.sort(key=lambda index: (-planned[index].nbytes, index))
-    elements = sum(planned[index].elements for index in unique)
-    total = sum(planned[index].nbytes for index in unique)
-    results: dict[int, Coded | str] = {}
-    done = 0
-    with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
-        futures = {executor.submit(code_tensor, planned[index], folder, options, elements): index for index in unique}
-        pending = set(futures)
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    index = futures[future]
-                    results[index] = future.result()
-                    done += planned[index].nbytes
-                    if progress is not None:
-                        progress(Progress(what=planned[index].name, done=done, total=total))
-        finally:
-            for future in pending:
-                future.cancel()
-    packed, reasons = [], {}
-    for index in wanted:
-        result = results[owners[index]]
-        if isinstance(result, str):
-            reasons[index] = result
-        else:
-            packed.append(PackedTensor(planned[index], result, "", planned[owners[index]]))
-    return packed, reasons
-
-
-def _owners(planned: list[PlannedTensor], wanted: list[int], folder: Path) -> dict[int, int]:
-    """For every tensor the first one with the same type, shape and values."""
-    alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
-    for index in wanted:
-        tensor = planned[index]
-        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes].append(index)
-    owners = {}
-    for group in alike.values():
-        first: dict[bytes, int] = {}
-        for index in group:
-            key = b"" if len(group) == 1 else _fingerprint(planned[index].proto, folder)
-            owners[index] = first.setdefault(key, index)
-    return owners
-
-
-def _fingerprint(tensor: onnx.TensorProto, folder: Path) -> bytes:
-    if is_external(tensor) or tensor.HasField("raw_data"):
-        return hashlib.sha256(read_bytes(tensor, folder).data).digest()
-    bare = type(tensor)()
-    bare.CopyFrom(tensor)
-    bare.ClearField("name")
-    bare.ClearField("doc_string")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
 
 
 def _name_payloads(packed: list[PackedTensor], taken: set[str]) -> list[PackedTensor]:
@@ -277,37 +193,3 @@ def _mark(model: onnx.ModelProto, manifest: Manifest) -> None:
         (carriage.MANIFEST_KEY, manifest.to_json()),
     ):
         model.metadata_props.add(key=key, value=value)
-
-
-def tensor_reports(
-    planned: list[PlannedTensor], packed: list[PackedTensor], reasons: dict[int, str]
-) -> tuple[TensorReport, ...]:
-    """What happened to every tensor, in the model's order."""
-    by_value = {item.planned.value: item for item in packed}
-    reports = []
-    for index, tensor in enumerate(planned):
-        item = by_value.get(tensor.value)
-        report = TensorReport(
-            name=tensor.name,
-            shape=tensor.shape,
-            dtype=tensor.dtype_name,
-            treatment="plain",
-            original_bytes=tensor.nbytes,
-            stored_bytes=tensor.nbytes,
-            reason=tensor.reason or reasons.get(index),
-        )
-        if item is not None:
-            coded = item.coded
-            report = msgspec.structs.replace(
-                report,
-                treatment="coded",
-                stored_bytes=len(coded.payload),
-                payload_type=coded.payload_type,
-                method=coded.method,
-                qp=coded.qp,
-                step=coded.step,
-                error=coded.error,
-                same_as=None if item.owner is tensor else item.owner.name,
-            )
-        reports.append(report)
-    return tuple(reports)
