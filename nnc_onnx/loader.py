@@ -34,8 +34,8 @@ def register(
 ) -> None:
     """Prepare session options for packed models, for people who build their own session.
 
-    Registers the decode operators and switches memory patterns and memory reuse off. Calling it again on the
-    same options changes nothing.
+    Registers the decode operators and switches memory patterns and memory reuse off. Options keep the mode and
+    budget they were first registered with.
 
     Args:
         session_options: changed in place.

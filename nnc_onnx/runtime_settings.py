@@ -104,6 +104,9 @@ def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bo
         RegistrationError: onnxruntime refuses it.
         RuntimeTooOldError: onnxruntime is older than 1.17.
     """
+    # Without these two onnxruntime would put activations into the memory of tensors that the cache lends.
+    options.enable_mem_pattern = False
+    options.enable_mem_reuse = False
     if is_registered(options):
         return
     load_library()
@@ -119,6 +122,4 @@ def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bo
     except Exception as error:
         typed = from_native(error)
         raise (typed or RegistrationError(f"onnxruntime refuses the run-time library: {error}")) from error
-    options.enable_mem_pattern = False
-    options.enable_mem_reuse = False
     options.add_session_config_entry(_REGISTERED, "1")

@@ -48,10 +48,11 @@ const ort::MemoryInfo* NNC_ORT_CALL info(const ort::Allocator* self) {
   return reinterpret_cast<const TensorAllocator*>(self)->memory;
 }
 
-bool register_with_environment(const ort::Api* api) {
+// The registered allocator, or nullptr. The environment keeps the pointer for as long as it lives.
+TensorAllocator* register_with_environment(const ort::Api* api) {
   ort::MemoryInfo* memory = nullptr;
   if (!ort::succeeded(api, ort::CreateCpuMemoryInfo::call(api, ort::kDeviceAllocator, ort::kMemTypeDefault, &memory)))
-    return false;
+    return nullptr;
   auto allocator = std::make_unique<TensorAllocator>();
   allocator->base = {ort::kAllocatorVersion, allocate, release, info, allocate};
   allocator->memory = memory;
@@ -61,23 +62,20 @@ bool register_with_environment(const ort::Api* api) {
     taken = ort::succeeded(api, ort::RegisterAllocator::call(api, env, &allocator->base));
     ort::ReleaseEnv::call(api, env);
   }
-  // The environment keeps the pointer for as long as it lives.
-  if (taken)
-    allocator.release();
-  else
-    ort::ReleaseMemoryInfo::call(api, memory);
-  return taken;
+  if (taken) return allocator.release();
+  ort::ReleaseMemoryInfo::call(api, memory);
+  return nullptr;
 }
 
 }  // namespace
 
 bool register_allocator(const ort::Api* api) {
   static std::mutex mutex;
-  static auto* known = new std::map<const ort::Api*, bool>;
+  static auto* known = new std::map<const ort::Api*, TensorAllocator*>;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = known->find(api);
-  if (found != known->end()) return found->second;
-  return (*known)[api] = register_with_environment(api);
+  if (found != known->end()) return found->second != nullptr;
+  return ((*known)[api] = register_with_environment(api)) != nullptr;
 }
 
 Loan::Loan(CacheEntry& entry) { on_offer = &entry; }

@@ -9,7 +9,9 @@ namespace nnc {
 struct SessionConfig {
   std::size_t cache_bytes = 0;  // "onnx_nnc.cache_bytes": budget of the cache; 0 keeps nothing between uses
   std::size_t ahead = 0;        // "onnx_nnc.ahead": tensors to decode ahead in parallel when one is missing
-  bool lend = false;            // "onnx_nnc.lend": hand tensors out without a copy where that is safe
+  // "onnx_nnc.lend": hand tensors out without a copy where onnx_nnc_share allows. Only for sessions without memory
+  // patterns and memory reuse, which would write activations into lent tensors.
+  bool lend = false;
 
   bool operator==(const SessionConfig& other) const {
     return cache_bytes == other.cache_bytes && ahead == other.ahead && lend == other.lend;

@@ -150,6 +150,7 @@ def test_options_used_for_another_graph_lend_nothing_of_it():
         data = models.model(nodes, inputs, outputs, [item]).SerializeToString()
         plain = InferenceSession(data, providers=CPU, mode="lazy").run(None, feeds)[0]
         for kind in (InferenceSession, ort.InferenceSession):
+            options.enable_mem_reuse = True
             run = kind(data, options, providers=CPU)
             for _ in range(3):
                 assert run.run(None, feeds)[0].tobytes() == plain.tobytes()
