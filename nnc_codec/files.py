@@ -95,9 +95,7 @@ def atomic_writer(path: str | os.PathLike[str], *, force: bool = False) -> Itera
     """
     target = require_writable(path, force=force)
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{target.name[:200]}.", suffix=".part", dir=target.parent
-        )
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".part", dir=target.parent)
     except OSError as error:
         raise access_error(error, target, "write") from error
     sibling = Path(name)
@@ -116,9 +114,7 @@ def atomic_writer(path: str | os.PathLike[str], *, force: bool = False) -> Itera
             sibling.unlink(missing_ok=True)
 
 
-def write_atomic(
-    path: str | os.PathLike[str], data: bytes | bytearray | memoryview, *, force: bool = False
-) -> int:
+def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryview, *, force: bool = False) -> int:
     """Write `data` to `path` as :func:`atomic_writer` does; returns the number of bytes."""
     with atomic_writer(path, force=force) as stream:
         return stream.write(data)
@@ -143,9 +139,7 @@ def _publish(sibling: Path, target: Path, *, force: bool) -> None:
         # A hard link fails if the target appeared meanwhile, which a rename would silently replace.
         os.link(sibling, target)
     except FileExistsError as error:
-        raise OutputExistsError(
-            f"{target} appeared meanwhile; not overwritten", hint=_OVERWRITE_HINT
-        ) from error
+        raise OutputExistsError(f"{target} appeared meanwhile; not overwritten", hint=_OVERWRITE_HINT) from error
     except OSError:
         # The file system has no hard links.
         os.replace(sibling, target)

@@ -56,9 +56,7 @@ class Coded(msgspec.Struct, frozen=True, kw_only=True):
     step: float | None = None
 
 
-def code_tensor(
-    planned: PlannedTensor, folder: Path, options: PackOptions, total_elements: int
-) -> Coded | str:
+def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, total_elements: int) -> Coded | str:
     """Code one tensor, or say why it has to stay plain.
 
     Args:

@@ -56,9 +56,7 @@ def load_original(path: Path) -> Original:
     return Original(model, tensors)
 
 
-def compare_decoded(
-    report: TensorReport, values: Any, original: Original, max_rel_error: float | None
-) -> TensorReport:
+def compare_decoded(report: TensorReport, values: Any, original: Original, max_rel_error: float | None) -> TensorReport:
     """`report` with the error of the decoded `values` against the original.
 
     Args:
@@ -84,15 +82,11 @@ def compare_decoded(
     if allowed is None and report.error is not None:
         allowed = report.error.rel_rms * _MANIFEST_PRECISION
     if allowed is not None and best.rel_rms > allowed:
-        raise VerificationError(
-            f"relative rms error {best.rel_rms:.3g} exceeds {allowed:.3g}", tensor=report.name
-        )
+        raise VerificationError(f"relative rms error {best.rel_rms:.3g} exceeds {allowed:.3g}", tensor=report.name)
     return msgspec.structs.replace(report, error=best)
 
 
-def compare_rest(
-    packed: Model, tensors: list[PackedTensor], original: Original
-) -> Iterator[VerificationError]:
+def compare_rest(packed: Model, tensors: list[PackedTensor], original: Original) -> Iterator[VerificationError]:
     """What differs from the original apart from packed tensors: plain tensors and nodes."""
     decoded = {tensor.decode.output for tensor in tensors}
     payloads = {tensor.payload.name for tensor in tensors}
@@ -129,11 +123,7 @@ def _bare(tensor: onnx.TensorProto) -> bytes:
 def _same_nodes(packed: onnx.GraphProto, original: onnx.GraphProto, decoded: set[str]) -> bool:
     """Whether the nodes are equal one by one, apart from decode nodes and the Constants they replaced."""
     left = [node for node in packed.node if not carriage.is_decode_node(node)]
-    right = [
-        node
-        for node in original.node
-        if not (constant_tensor(node) is not None and node.output[0] in decoded)
-    ]
+    right = [node for node in original.node if not (constant_tensor(node) is not None and node.output[0] in decoded)]
     return len(left) == len(right) and all(
         _same_node(one, other, decoded) for one, other in zip(left, right, strict=True)
     )

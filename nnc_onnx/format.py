@@ -63,9 +63,7 @@ class OnnxFormat(OnnxUpdates):
 
         return inspect(source, limits=limits)
 
-    def verify(
-        self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None
-    ) -> VerifyReport:
+    def verify(self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None) -> VerifyReport:
         """See :func:`nnc_onnx.verify`."""
         from .verification import verify
 

@@ -113,9 +113,7 @@ _VECTOR_INPUTS: dict[str, frozenset[int]] = {
 }
 
 # Operators that hand their first input on; the constant plays the role of what they produce.
-_TRANSPARENT = frozenset(
-    {"Cast", "CastLike", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-)
+_TRANSPARENT = frozenset({"Cast", "CastLike", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"})
 _STRENGTH: dict[Role, int] = {

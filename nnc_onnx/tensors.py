@@ -58,9 +58,7 @@ def _external_range(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
         offset = int(entries.get("offset") or 0)
         length = int(entries["length"]) if entries.get("length") else None
     except ValueError as error:
-        raise ExternalDataError(
-            "offset or length of external data is no number", tensor=tensor.name
-        ) from error
+        raise ExternalDataError("offset or length of external data is no number", tensor=tensor.name) from error
     if offset < 0 or (length is not None and length < 0):
         raise ExternalDataError("offset or length of external data is negative", tensor=tensor.name)
     return location, offset, length
@@ -74,18 +72,14 @@ def external_path(location: str, folder: Path, tensor: str | None = None) -> Pat
     """
     parts = PurePosixPath(location).parts
     if not parts or location.startswith("/") or ".." in parts or "\\" in location or ":" in parts[0]:
-        raise ExternalDataError(
-            f"external data location {location!r} leaves the model's folder", tensor=tensor
-        )
+        raise ExternalDataError(f"external data location {location!r} leaves the model's folder", tensor=tensor)
     path = folder
     try:
         for part in parts:
             path = path / part
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
-                raise ExternalDataError(
-                    f"external data {location!r} is reached through a link", tensor=tensor
-                )
+                raise ExternalDataError(f"external data {location!r} is reached through a link", tensor=tensor)
     except (OSError, ValueError) as error:
         raise ExternalDataError(
             f"external data file {location!r} is missing", tensor=tensor, hint="keep it beside the model"
@@ -157,9 +151,7 @@ def to_array(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.generic]:
         return raw.view(element.dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
     values = _typed_field(tensor, element.dtype)
     if values.size != expected:
-        raise InvalidModelError(
-            f"tensor holds {values.size} values; its shape needs {expected}", tensor=tensor.name
-        )
+        raise InvalidModelError(f"tensor holds {values.size} values; its shape needs {expected}", tensor=tensor.name)
     return values.reshape(tuple(tensor.dims))
 
 

@@ -18,9 +18,7 @@ def command(
         PayloadChoice,
         typer.Option("--payloads", help="What to do with payloads that cannot be carried over untouched."),
     ] = PayloadChoice.refuse,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare the outputs of both models.")
-    ] = True,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare the outputs of both models.")] = True,
     force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -52,9 +50,7 @@ def command(
     if verbose:
         table = new_table("tensor", "becomes", "how", "why")
         for tensor in report.tensors:
-            table.add_row(
-                escape(tensor.name), escape(tensor.target), tensor.action, escape(tensor.reason or "")
-            )
+            table.add_row(escape(tensor.name), escape(tensor.target), tensor.action, escape(tensor.reason or ""))
         out.print(table)
     if report.comparison:
         out.print(comparison_table(report.comparison))

@@ -36,9 +36,7 @@ def command(
     ] = None,
     external_data: Annotated[
         bool | None,
-        typer.Option(
-            "--external-data/--embed", help="Payloads in a file beside the model; default above 1 GiB."
-        ),
+        typer.Option("--external-data/--embed", help="Payloads in a file beside the model; default above 1 GiB."),
     ] = None,
     topology: Annotated[
         TopologyChoice,

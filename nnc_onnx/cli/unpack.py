@@ -14,9 +14,7 @@ def command(
     output: shared.Output = None,
     external_data: Annotated[
         bool | None,
-        typer.Option(
-            "--external-data/--embed", help="Weights in a file beside the model; default above 1 GiB."
-        ),
+        typer.Option("--external-data/--embed", help="Weights in a file beside the model; default above 1 GiB."),
     ] = None,
     jobs: shared.Jobs = 0,
     force: shared.Force = False,
