@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu.h"
 #include "model.h"
 
 namespace nnc {
@@ -24,51 +25,90 @@ class ArithDecoder {
     refill();
   }
 
-  // One adaptive bin.
-  unsigned bin(Model& m) {
-    const std::uint32_t lps = lps_of(m);
-    const std::uint32_t mps_width = width_ - lps;
-    const std::uint64_t scaled = static_cast<std::uint64_t>(mps_width) << kShift;
-    unsigned bit = m.mps;
-    if (__builtin_expect(value_ < scaled, 1)) {
-      const unsigned n = (mps_width >> 8) ^ 1u;
-      width_ = mps_width << n;
-      value_ <<= n;
-      valid_ -= static_cast<int>(n);
-    } else {
-      value_ -= scaled;
-      const unsigned n = static_cast<unsigned>(__builtin_clz(lps)) - 23u;
-      width_ = lps << n;
-      value_ <<= n;
-      valid_ -= static_cast<int>(n);
-      bit ^= 1u;
+  // One adaptive bin. The only branch is on its value: branching on "less probable", too, would miss twice where the
+  // more probable symbol keeps changing. Both arms know the bit, so the width follows from the model alone.
+  NNC_INLINE unsigned bin(Model& m) {
+    const std::uint64_t lps = lps_of(m.row);
+    const std::uint64_t mps_width = width_ - lps;
+    const std::uint64_t scaled = mps_width << kShift;
+    const std::uint64_t either = lps ^ mps_width;
+    const std::uint64_t rather_zero = static_cast<std::uint64_t>(m.q >> 63);  // all ones or zero
+    if ((m.q ^ static_cast<std::int64_t>(value_ - scaled)) < 0) {
+      value_ -= scaled & rather_zero;
+      take(static_cast<std::uint32_t>(mps_width ^ (either & rather_zero)));
+      m.update(1);
+      refill_if_low();
+      return 1;
     }
+    value_ -= scaled & ~rather_zero;
+    take(static_cast<std::uint32_t>(lps ^ (either & rather_zero)));
+    m.update(0);
+    refill_if_low();
+    return 0;
+  }
+
+  // The same without any branch on the outcome, for bins that are a coin toss.
+  NNC_INLINE unsigned bin_even(Model& m) {
+    const std::uint64_t lps = lps_of(m.row);
+    const std::uint64_t mps_width = width_ - lps;
+    const std::uint64_t scaled = mps_width << kShift;
+    const std::int64_t rest = static_cast<std::int64_t>(value_ - scaled);
+    const std::uint64_t is_mps = static_cast<std::uint64_t>(rest >> 63);  // all ones or zero
+    value_ = static_cast<std::uint64_t>(rest) + (scaled & is_mps);
+    take(static_cast<std::uint32_t>(lps ^ ((lps ^ mps_width) & is_mps)));
+    const unsigned bit = static_cast<unsigned>(static_cast<std::uint64_t>(m.q ^ rest) >> 63);
     m.update(bit);
     refill_if_low();
     return bit;
   }
 
-  // The same without a branch on the outcome, for bins that are a coin toss.
-  unsigned bin_even(Model& m) {
-    const std::uint32_t lps = lps_of(m);
+  // Up to `limit` zeros of one model. Returns their number; if it is below `limit`, a one followed them.
+  NNC_INLINE std::size_t zeros(Model& m, std::size_t limit) {
+    std::size_t n = 0;
+    while (n < limit) {
+      if (!skewed_to_zero(m)) {
+        if (bin(m)) return n;
+        ++n;
+        continue;
+      }
+      Model local = m;
+      while (bet_on_zero(local)) {
+        if (++n == limit) break;
+        if (local.sure_of_zero() && local.stands_still_on_zero()) {
+          n += skip_zeros(limit - n);
+          if (n == limit) break;
+        }
+      }
+      m = local;
+      if (n < limit) return n;
+    }
+    return n;
+  }
+
+  // One bin of a model that is skewed to zero; true for a zero. Right guesses cost next to nothing.
+  static bool skewed_to_zero(const Model& m) { return static_cast<std::uint8_t>(m.row) < kSkewed && m.q < 0; }
+  NNC_INLINE bool bet_on_zero(Model& m) {
+    const std::uint32_t lps = lps_of(m.row);
     const std::uint32_t mps_width = width_ - lps;
     const std::uint64_t scaled = static_cast<std::uint64_t>(mps_width) << kShift;
-    const unsigned is_lps = value_ >= scaled;
-    const std::uint32_t mask = 0u - is_lps;
-    value_ -= scaled & (0ull - is_lps);
-    const std::uint32_t w = (lps & mask) | (mps_width & ~mask);
-    const unsigned n = static_cast<unsigned>(__builtin_clz(w)) - 23u;
-    width_ = w << n;
-    value_ <<= n;
-    valid_ -= static_cast<int>(n);
-    const unsigned bit = m.mps ^ is_lps;
-    m.update(bit);
+    if (__builtin_expect(value_ < scaled, 1)) {
+      const unsigned shift = (mps_width >> 8) ^ 1u;
+      width_ = mps_width << shift;
+      value_ <<= shift;
+      valid_ -= static_cast<int>(shift);
+      m.update(0);
+      refill_if_low();
+      return true;
+    }
+    value_ -= scaled;
+    take(lps);
+    m.update(1);
     refill_if_low();
-    return bit;
+    return false;
   }
 
   // n <= 32 equiprobable bins, most significant first.
-  std::uint32_t bypass(unsigned n) {
+  NNC_INLINE std::uint32_t bypass(unsigned n) {
     std::uint32_t result = 0;
     const std::uint64_t scaled = static_cast<std::uint64_t>(width_) << kShift;
     for (; n; --n) {
@@ -94,16 +134,27 @@ class ArithDecoder {
     return false;
   }
 
-  // Decodes up to `limit` zeros of a model that no longer moves, all within one width class; returns how many.
-  std::uint64_t skip_zeros(const Model& m, std::uint64_t limit) {
-    const std::uint32_t lps = lps_of(m);
-    const std::uint32_t in_class = (width_ & 31u) / lps;
-    const std::uint32_t w = window();
-    const std::uint32_t in_window = w < width_ ? (width_ - 1u - w) / lps : 0;
-    std::uint64_t t = in_class < in_window ? in_class : in_window;
-    if (t > limit) t = limit;
-    width_ -= static_cast<std::uint32_t>(t) * lps;
-    return t;
+  // Up to `limit` zeros of a model that is sure of them and stands still. Stops early only before a one.
+  NNC_INLINE std::size_t skip_zeros(std::size_t limit) {
+    std::size_t n = 0;
+    for (;;) {
+      const std::size_t run = kZeroRuns.count[width_ - 256];
+      const std::uint32_t last = kZeroRuns.last[width_ - 256];
+      if (run > limit - n || value_ >= static_cast<std::uint64_t>(last) << kShift) break;
+      n += run;
+      width_ = last << 1;
+      value_ <<= 1;
+      --valid_;
+      refill_if_low();
+    }
+    // What is left ends before the next renormalisation.
+    for (int j = 6; j >= 0; --j) {
+      const std::uint32_t w = kZeroRuns.after[j][width_ - 256];
+      const bool fits = (std::size_t{1} << j) <= limit - n && value_ < static_cast<std::uint64_t>(w) << kShift;
+      width_ = fits ? w : width_;
+      n += static_cast<std::size_t>(fits) << j;
+    }
+    return n;
   }
 
   // Makes the position addressable; false if the window does not fit, which no encoder produces.
@@ -118,7 +169,7 @@ class ArithDecoder {
     const std::uint64_t bit = offset + 9;
     const unsigned in_byte = static_cast<unsigned>(bit & 7);
     position_ = static_cast<std::size_t>(bit >> 3);
-    value_ = (static_cast<std::uint64_t>(window_value) << kShift) | ((peek() << in_byte) >> 10);
+    value_ = (static_cast<std::uint64_t>(window_value) << kShift) | ((tail(data_, size_, position_) << in_byte) >> 10);
     position_ += 6;
     valid_ = 10 + 48 - static_cast<int>(in_byte);
     width_ = 256;
@@ -145,27 +196,39 @@ class ArithDecoder {
   }
 
  private:
+  static constexpr unsigned kSkewed = 48;  // narrowest LPS width of a model that is worth betting on
   static constexpr int kShift = 54;  // one zero bit, then the 9-bit window, then look-ahead
 
   std::uint32_t window() const { return static_cast<std::uint32_t>(value_ >> kShift); }
-  std::uint32_t lps_of(const Model& m) const {
-    return static_cast<std::uint32_t>(m.row >> ((width_ >> 2) & 0x38u)) & 0xffu;
+  std::uint32_t lps_of(std::uint64_t row) const {
+    return static_cast<std::uint32_t>(row >> ((width_ >> 2) & 0x38u)) & 0xffu;
+  }
+  // Makes `width` (1..511) the width, renormalised.
+  NNC_INLINE void take(std::uint32_t width) {
+    const unsigned n = static_cast<unsigned>(__builtin_clz(width)) - 23u;
+    width_ = width << n;
+    value_ <<= n;
+    valid_ -= static_cast<int>(n);
   }
 
-  void refill_if_low() {
+  NNC_INLINE void refill_if_low() {
     if (__builtin_expect(valid_ < 18, 0)) refill();  // window, plus what one bin can take
   }
-  void refill() {
-    value_ |= peek() >> valid_;
+  NNC_INLINE void refill() {
+    std::uint64_t next;
+    if (__builtin_expect(position_ + 8 <= size_, 1))
+      next = load_be64(data_ + position_);
+    else
+      next = tail(data_, size_, position_);
+    value_ |= next >> valid_;
     const int bytes = (63 - valid_) >> 3;
     position_ += static_cast<std::size_t>(bytes);
     valid_ += 8 * bytes;
   }
-  // The next 64 bits, zeros past the end.
-  std::uint64_t peek() const {
-    if (__builtin_expect(position_ + 8 <= size_, 1)) return load_be64(data_ + position_);
+  // The next 64 bits, zeros past the end. By value, so that a decoder can live in registers.
+  static std::uint64_t tail(const std::uint8_t* data, std::size_t size, std::size_t position) {
     std::uint64_t next = 0;
-    for (std::size_t i = 0; i < 8; ++i) next = (next << 8) | (position_ + i < size_ ? data_[position_ + i] : 0u);
+    for (std::size_t i = 0; i < 8; ++i) next = (next << 8) | (position + i < size ? data[position + i] : 0u);
     return next;
   }
 

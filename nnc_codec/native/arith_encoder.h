@@ -13,7 +13,7 @@ class ArithEncoder {
   void bin(Model& m, unsigned bit) {
     const std::uint32_t lps = static_cast<std::uint32_t>(m.row >> ((width_ >> 2) & 0x38u)) & 0xffu;
     const std::uint32_t mps_width = width_ - lps;
-    const std::uint32_t is_lps = bit ^ m.mps;
+    const std::uint32_t is_lps = bit ^ static_cast<std::uint32_t>(m.q >= 0);
     const std::uint32_t mask = 0u - is_lps;
     low_ += mps_width & mask;
     const std::uint32_t w = (lps & mask) | (mps_width & ~mask);

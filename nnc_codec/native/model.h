@@ -2,51 +2,52 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu.h"
 #include "tables.h"
 
 namespace nnc {
 
-struct alignas(16) Model {
-  std::uint64_t row;         // LPS width for each width class
-  std::int16_t s;            // slow estimator, 12 bits used
-  std::int8_t f;             // fast estimator
-  std::uint8_t mps;          // more probable symbol
-  std::uint8_t fast_shift;
-  std::uint8_t slow_shift;
-  std::uint8_t set;          // parameter set, kept for restarts
-
-  int q() const { return 16 * f + s; }
+struct alignas(32) Model {
+  std::uint64_t row;           // LPS width for each width class
+  const detail::Steps* steps;  // of the parameter set
+  std::int64_t q;              // fast + slow; the more probable symbol is 1 if q >= 0
+  std::int32_t fast;           // 16 * f
+  std::int32_t slow;           // s
 
   void load(unsigned parameter_set) {
-    const ParameterSet& p = kParameterSet[parameter_set];
-    f = p.f;
-    s = p.s;
-    fast_shift = p.fast_shift;
-    slow_shift = p.slow_shift;
-    set = static_cast<std::uint8_t>(parameter_set);
-    refresh();
+    steps = &kSteps[parameter_set];
+    restart();
   }
-  void restart() { load(set); }
+  // Back to the start of the parameter set.
+  void restart() {
+    const ParameterSet& p = kParameterSet[steps - kSteps.data()];
+    fast = 16 * p.f;
+    slow = p.s;
+    refresh(fast, slow);
+  }
 
-  void update(unsigned bit) {
-    f = kFast.next[fast_shift][bit][static_cast<std::uint8_t>(f)];
-    s = static_cast<std::int16_t>(s + kSlow.add[slow_shift][bit][((s - static_cast<int>(bit ^ 1u)) >> 7) + 16]);
-    refresh();
+  NNC_INLINE void update(unsigned bit) {
+    const std::int64_t below = bit ^ 1u;
+    std::int64_t f = fast, s = slow;
+    f += steps->fast[bit][((f - below) >> 7) + 16];
+    s += steps->slow[bit][((s - below) >> 7) + 16];
+    fast = static_cast<std::int32_t>(f);
+    slow = static_cast<std::int32_t>(s);
+    refresh(f, s);
   }
 
   // True if a further zero would leave the estimators where they are.
   bool stands_still_on_zero() const {
-    return kFast.next[fast_shift][0][static_cast<std::uint8_t>(f)] == f &&
-           kSlow.add[slow_shift][0][((s - 1) >> 7) + 16] == 0;
+    return steps->fast[0][((fast - 1) >> 7) + 16] == 0 && steps->slow[0][((slow - 1) >> 7) + 16] == 0;
   }
+  // True if the LPS width is the smallest there is and the model is all but certain of zero.
+  bool sure_of_zero() const { return static_cast<std::uint8_t>(row) == kLps[0][kLpsColumns - 1] && q < 0; }
 
  private:
-  void refresh() {
-    const int value = q();
-    row = kRows[static_cast<std::size_t>((value >> 7) + 32)];
-    mps = value >= 0;
+  NNC_INLINE void refresh(std::int64_t f, std::int64_t s) {
+    q = f + s;
+    row = kRows[static_cast<std::size_t>((q >> 7) + 32)];
   }
 };
-static_assert(sizeof(Model) == 16, "two models to a 32-byte half line");
 
 }  // namespace nnc

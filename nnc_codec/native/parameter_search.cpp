@@ -31,14 +31,14 @@ using Costs = std::array<std::uint32_t, kParameterSets>;
 // Runs `count` bins, first one in the highest of the `count` low bits of `word`.
 void run_portable(Lanes& lanes, std::uint64_t word, int count, const CostTable& costs, Costs& sum) {
   for (int i = 0; i < kParameterSets; ++i) {
-    const ParameterSet& set = kParameterSet[i];
     int f = lanes.f[i], s = lanes.s[i];
     std::uint32_t cost = 0;
     for (int b = count; b-- > 0;) {
       const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
       cost += costs.bit[bit][static_cast<std::size_t>(((16 * f + s) >> 3) + 512)];
-      f = kFast.next[set.fast_shift][bit][static_cast<std::uint8_t>(f)];
-      s += kSlow.add[set.slow_shift][bit][((s - static_cast<int>(bit ^ 1u)) >> 7) + 16];
+      const int below = static_cast<int>(bit ^ 1u);
+      f += static_cast<int>(kSteps[i].fast[bit][((16 * f - below) >> 7) + 16] >> 4);
+      s += static_cast<int>(kSteps[i].slow[bit][((s - below) >> 7) + 16]);
     }
     lanes.f[i] = static_cast<std::int16_t>(f);
     lanes.s[i] = static_cast<std::int16_t>(s);

@@ -41,9 +41,6 @@ inline constexpr ParameterSet kParameterSet[kParameterSets] = {
     {1, 0, 0, 0},  {1, 0, -41, -654}, {1, 0, 95, 1519}, {0, 1, 0, 0},  {2, 2, 30, 482},
     {2, 2, 95, 1519}, {2, 2, -21, -337}, {3, 1, 0, 0},  {3, 1, 30, 482}};
 
-inline constexpr int kFastShifts = 4;
-inline constexpr int kSlowShifts = 3;
-
 // Dependent quantization: next state by [state][parity of the level].
 inline constexpr std::uint8_t kNextState[8][2] = {{0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6}};
 
@@ -63,33 +60,47 @@ constexpr std::array<std::uint64_t, 64> make_rows() {
   return rows;
 }
 
-struct FastTable {
-  std::int8_t next[kFastShifts][2][256];  // by shift, bit, f as unsigned byte
+// What a bin adds to the estimators of a model, by the bit and the estimator's distance from the middle. Both estimators
+// are kept in the scale of q, 16 * f and s, so one index rule serves both: ((value - !bit) >> 7) + 16.
+struct Steps {
+  std::int64_t fast[2][32];
+  std::int64_t slow[2][32];
 };
-constexpr FastTable make_fast() {
-  FastTable t{};
-  for (int a = 0; a < kFastShifts; ++a)
-    for (int bit = 0; bit < 2; ++bit)
-      for (int f = -128; f < 128; ++f) {
-        const int d = bit ? 1 : -1;
-        const int index = 16 + ((d * f) >> 3);
-        const int step = index < 0 ? kStep[0] : index > 31 ? kStep[31] : kStep[index];
-        int next = f + d * (step >> a);
-        next = next < -128 ? -128 : next > 127 ? 127 : next;  // unreachable values only
-        t.next[a][bit][static_cast<std::uint8_t>(f)] = static_cast<std::int8_t>(next);
-      }
-  return t;
+constexpr std::array<Steps, kParameterSets> make_steps() {
+  std::array<Steps, kParameterSets> all{};
+  for (int set = 0; set < kParameterSets; ++set) {
+    Steps& t = all[static_cast<std::size_t>(set)];
+    const int a = kParameterSet[set].fast_shift, b = kParameterSet[set].slow_shift;
+    for (int i = 0; i < 32; ++i) {
+      t.fast[1][i] = 16 * (kStep[i] >> a);
+      t.fast[0][i] = -16 * (kStep[31 - i] >> a);
+      t.slow[1][i] = kStep[i] >> b;
+      t.slow[0][i] = -(kStep[31 - i] >> b);
+    }
+  }
+  return all;
 }
 
-struct SlowTable {
-  std::int16_t add[kSlowShifts][2][32];  // by shift, bit, ((s - !bit) >> 7) + 16
+// Zeros of a model with the smallest LPS widths: the width after 1, 2, 4 ... 64 of them, by width - 256; 0 if that
+// takes more than reaching the renormalisation. `count` zeros lead from a width to `last`, the first one below 256.
+struct ZeroRuns {
+  std::uint16_t after[7][256];
+  std::uint16_t last[256];
+  std::uint8_t count[256];
 };
-constexpr SlowTable make_slow() {
-  SlowTable t{};
-  for (int b = 0; b < kSlowShifts; ++b)
-    for (int i = 0; i < 32; ++i) {
-      t.add[b][1][i] = static_cast<std::int16_t>(kStep[i] >> b);        // 16 + (s >> 7)
-      t.add[b][0][i] = static_cast<std::int16_t>(-(kStep[31 - i] >> b));  // 16 + (-s >> 7)
+constexpr ZeroRuns make_zero_runs() {
+  ZeroRuns t{};
+  for (int w = 0; w < 256; ++w) {
+    const int next = 256 + w - kLps[w >> 5][kLpsColumns - 1];
+    const bool ends = next < 256;
+    t.after[0][w] = static_cast<std::uint16_t>(ends ? 0 : next);
+    t.last[w] = ends ? static_cast<std::uint16_t>(next) : t.last[next - 256];
+    t.count[w] = static_cast<std::uint8_t>(ends ? 1 : 1 + t.count[next - 256]);
+  }
+  for (int j = 1; j < 7; ++j)
+    for (int w = 0; w < 256; ++w) {
+      const int half = t.after[j - 1][w];
+      t.after[j][w] = half ? t.after[j - 1][half - 256] : std::uint16_t{0};
     }
   return t;
 }
@@ -97,7 +108,7 @@ constexpr SlowTable make_slow() {
 }  // namespace detail
 
 inline constexpr std::array<std::uint64_t, 64> kRows = detail::make_rows();
-inline constexpr detail::FastTable kFast = detail::make_fast();
-inline constexpr detail::SlowTable kSlow = detail::make_slow();
+inline constexpr std::array<detail::Steps, kParameterSets> kSteps = detail::make_steps();
+inline constexpr detail::ZeroRuns kZeroRuns = detail::make_zero_runs();
 
 }  // namespace nnc

@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t kChunk = 4096;  // integers decoded before they are handed on; stays in the first-level cache
 
 // Magnitude above the unary part: exponential-Golomb with one model per prefix position.
-inline std::uint64_t read_remainder(ArithDecoder& a, Model* esc, std::uint64_t magnitude, std::uint64_t top) {
+NNC_INLINE std::uint64_t read_remainder(ArithDecoder& a, Model* esc, std::uint64_t magnitude, std::uint64_t top) {
   unsigned k = 0;
   while (k < 31 && (k == 0 || top >= magnitude + (std::uint64_t{1} << k))) {
     if (!a.bin(esc[k])) break;
@@ -25,6 +25,13 @@ inline std::int32_t signed_level(std::uint64_t magnitude, bool negative) {
   return static_cast<std::int32_t>(negative ? 0u - low : low);
 }
 
+// The same without a bound.
+NNC_INLINE std::uint32_t read_remainder(ArithDecoder& a, Model* esc, std::uint32_t magnitude) {
+  unsigned k = 0;
+  while (k < 31 && a.bin(esc[k])) magnitude += 1u << k++;
+  return magnitude + a.bypass(k);
+}
+
 // Integer that a level stands for in a state, 2 * level - sgn(level) * (state & 1), without overflow traps.
 inline std::int32_t multiple_of(std::int32_t level, std::uint32_t state) {
   const std::uint32_t twice = static_cast<std::uint32_t>(level) * 2u;
@@ -32,10 +39,26 @@ inline std::int32_t multiple_of(std::int32_t level, std::uint32_t state) {
   return static_cast<std::int32_t>(level < 0 ? twice + odd : twice - odd);
 }
 
+// True if no model on the cycle of even levels from `state` would be moved by another zero.
+inline bool cycle_stands_still(const Model* models, std::uint32_t state) {
+  std::uint32_t s = state;
+  do {
+    const Model& sig = models[ContextLayout::sig + 3 * s];
+    if (!sig.sure_of_zero() || !sig.stands_still_on_zero()) return false;
+    s = kNextState[s][0];
+  } while (s != state);
+  return true;
+}
+
 }  // namespace
 
 TensorDecoder::TensorDecoder(ArithDecoder& decoder, const TensorCoding& coding)
-    : decoder_(decoder), coding_(coding), layout_(coding.unary_length) {}
+    : decoder_(decoder), coding_(coding), layout_(coding.unary_length) {
+  plain_ = coding.dq ? &TensorDecoder::plain<true> : &TensorDecoder::plain<false>;
+#ifdef NNC_AVX2
+  if (has_avx2()) plain_ = coding.dq ? &TensorDecoder::plain_avx2<true> : &TensorDecoder::plain_avx2<false>;
+#endif
+}
 
 Status TensorDecoder::read_head() {
   models_.resize(layout_.count);
@@ -130,6 +153,7 @@ bool TensorDecoder::segment(std::uint64_t y, std::uint64_t x, std::uint64_t widt
   std::int32_t chunk[kChunk];
   for (std::uint64_t done = 0; done < width;) {
     const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, width - done));
+    std::fill(chunk, chunk + count, 0);
     levels(chunk, count, position + done);
     if (decoder_.overrun()) {
       status_ = {Code::truncated, "quant_tensor", decoder_.place()};
@@ -144,94 +168,82 @@ bool TensorDecoder::segment(std::uint64_t y, std::uint64_t x, std::uint64_t widt
 void TensorDecoder::levels(std::int32_t* out, std::size_t count, std::uint64_t position) {
   if (coding_.bound_size() || coding_.temporal() || hist_on_)
     general(out, count, position);
-  else if (coding_.dq)
-    plain<true>(out, count);
   else
-    plain<false>(out, count);
+    (this->*plain_)(out, count);
 }
 
 // Unbounded levels with neighbour contexts only: nearly every stream.
 template <bool DQ>
-void TensorDecoder::plain(std::int32_t* out, std::size_t count) {
+NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) {
   ArithDecoder a = decoder_;
   Model* const models = models_.data();
-  Model* const sig = models + ContextLayout::sig;
   Model* const sign = models + ContextLayout::sign;
   Model* const gt = models + layout_.gt;
-  Model* const esc = models + layout_.esc;
   const std::uint32_t unary = coding_.unary_length;
   std::uint32_t state = DQ ? state_ : 0;
-  std::int32_t prev = prev_;
+  std::uint32_t neighbour = neighbour_class(prev_);
   std::size_t i = 0;
   while (i < count) {
-    if (prev == 0) {
+    Model* sig = models + ContextLayout::sig + 3 * state;
+    if (neighbour == 0) {
       // Run of zeros: the neighbour stays, the state walks the cycle of even levels.
-      bool hit = false;
       if (!DQ || kNextState[state][0] == state) {
-        Model m = sig[3 * state];
-        while (i < count) {
-          if (a.bin(m)) {
-            hit = true;
-            break;
-          }
-          out[i++] = 0;
-          if (static_cast<std::uint8_t>(m.row) == 2 && m.stands_still_on_zero()) {
-            const std::uint64_t zeros = a.skip_zeros(m, count - i);
-            std::memset(out + i, 0, zeros * sizeof(std::int32_t));
-            i += zeros;
-          }
-        }
-        sig[3 * state] = m;
+        i += a.zeros(*sig, count - i);
+        if (i == count) break;
       } else {
+        bool hit = false;
         while (i < count) {
-          Model& m = sig[3 * state];
-          if (a.bin(m)) {
+          if (ArithDecoder::skewed_to_zero(*sig) ? !a.bet_on_zero(*sig) : a.bin(*sig)) {
             hit = true;
             break;
           }
-          out[i++] = 0;
+          ++i;
           state = kNextState[state][0];
-          if (static_cast<std::uint8_t>(m.row) == 2) {
-            // All models of a saturated cycle have the same LPS width.
-            std::uint32_t s = state;
-            bool still = true;
-            do {
-              const Model& other = sig[3 * s];
-              still = still && static_cast<std::uint8_t>(other.row) == 2 && other.stands_still_on_zero();
-              s = kNextState[s][0];
-            } while (still && s != state);
-            if (still) {
-              const std::uint64_t zeros = a.skip_zeros(m, count - i);
-              std::memset(out + i, 0, zeros * sizeof(std::int32_t));
-              i += zeros;
-              state = skip_state(state, zeros);
-            }
+          sig = models + ContextLayout::sig + 3 * state;
+          if (sig->sure_of_zero() && cycle_stands_still(models, state)) {
+            const std::size_t zeros = a.skip_zeros(count - i);
+            i += zeros;
+            state = skip_state(state, zeros);
+            sig = models + ContextLayout::sig + 3 * state;
           }
         }
+        if (!hit) break;
       }
-      if (!hit) break;
-    } else if (!a.bin(sig[3 * state + (prev < 0 ? 1u : 2u)])) {
-      prev = 0;
-      out[i++] = 0;
+    } else if (!a.bin(sig[neighbour])) {
+      neighbour = 0;
+      ++i;
       if (DQ) state = kNextState[state][0];
       continue;
     }
-    const std::uint32_t negative = a.bin_even(sign[neighbour_class(prev)]);
-    std::uint64_t magnitude = 1;
-    Model* greater = gt + negative;
-    std::uint32_t j = 0;
-    while (j < unary && a.bin(greater[2 * j])) ++j;
-    magnitude += j;
-    if (j == unary) magnitude = read_remainder(a, esc, magnitude, ~std::uint64_t{0});
-    const std::int32_t level = signed_level(magnitude, negative != 0);
-    prev = negative ? -1 : 1;
-    out[i++] = DQ ? multiple_of(level, state) : level;
-    if (DQ) state = kNextState[state][level & 1];
+    const std::uint32_t negative = a.bin_even(sign[neighbour]);
+    neighbour = 2 - negative;
+    Model* const first = gt + negative;
+    Model* const end = first + 2 * unary;
+    Model* greater = first;
+    while (a.bin(*greater) && (greater += 2) != end) {
+    }
+    std::uint32_t magnitude = 1 + static_cast<std::uint32_t>((greater - first) >> 1);
+    if (__builtin_expect(greater == end, 0)) magnitude = read_remainder(a, models + layout_.esc, magnitude);
+    const std::uint32_t odd = state & 1u;
+    const std::uint32_t multiple = DQ ? 2 * magnitude - odd : magnitude;
+    out[i++] = static_cast<std::int32_t>((multiple ^ (0u - negative)) + negative);
+    if (DQ) state = kNextState[state][magnitude & 1];
   }
   state_ = state;
-  prev_ = prev;
+  prev_ = neighbour == 0 ? 0 : neighbour == 1 ? -1 : 1;
   decoder_ = a;
 }
+
+template <bool DQ>
+void TensorDecoder::plain(std::int32_t* out, std::size_t count) {
+  plain_loop<DQ>(out, count);
+}
+#ifdef NNC_AVX2
+template <bool DQ>
+void TensorDecoder::plain_avx2(std::int32_t* out, std::size_t count) {
+  plain_loop<DQ>(out, count);
+}
+#endif
 
 // Codebook bounds, temporal context and history map.
 void TensorDecoder::general(std::int32_t* out, std::size_t count, std::uint64_t position) {

@@ -43,8 +43,15 @@ class TensorDecoder {
   void restart();
   Status finish(bool completed) const;
 
+  // `out` holds zeros.
+  template <bool DQ>
+  void plain_loop(std::int32_t* out, std::size_t count);
   template <bool DQ>
   void plain(std::int32_t* out, std::size_t count);
+#ifdef NNC_AVX2
+  template <bool DQ>
+  NNC_TARGET_AVX2 void plain_avx2(std::int32_t* out, std::size_t count);
+#endif
   void general(std::int32_t* out, std::size_t count, std::uint64_t position);
   void levels(std::int32_t* out, std::size_t count, std::uint64_t position);
 
@@ -58,6 +65,7 @@ class TensorDecoder {
   std::uint32_t state_ = 0;
   std::int32_t prev_ = 0;
   Status status_;
+  void (TensorDecoder::*plain_)(std::int32_t* out, std::size_t count) = nullptr;
 };
 
 }  // namespace nnc
