@@ -167,11 +167,15 @@ class ConvertOptions(msgspec.Struct, frozen=True, kw_only=True):
         payloads: what to do with a payload that cannot be carried over untouched: refuse, decode and code it
             again, or store the decoded values plain.
         check: compare the outputs of both models numerically.
+        dims: sizes for symbolic dimensions by name, where the target format has fixed shapes.
+        input_shapes: whole shapes by input name, for dimensions without a name.
         force: overwrite the output.
     """
 
     payloads: Literal["refuse", "reencode", "raw"] = "refuse"
     check: bool = True
+    dims: dict[str, int] = {}
+    input_shapes: dict[str, tuple[int, ...]] = {}
     force: bool = False
 
 

@@ -68,9 +68,7 @@ class NnefFormat:
 
         return inspect(source, limits=limits)
 
-    def verify(
-        self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None
-    ) -> VerifyReport:
+    def verify(self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None) -> VerifyReport:
         """See :func:`nnc_nnef.verify`."""
         from .verification import verify
 
@@ -96,7 +94,13 @@ class NnefFormat:
 
         if target_format not in ("nnef", "onnx"):
             raise InvalidArgumentError(f"there is no conversion to {target_format!r}", hint="nnef or onnx")
-        settings = ConvertSettings(payloads=options.payloads, check=options.check, force=options.force)
+        settings = ConvertSettings(
+            payloads=options.payloads,
+            check=options.check,
+            dims=options.dims,
+            input_shapes=options.input_shapes,
+            force=options.force,
+        )
         worker = to_nnef if target_format == "nnef" else to_onnx
         report = worker(source, output, settings)
         if progress is not None:

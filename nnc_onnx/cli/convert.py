@@ -19,6 +19,11 @@ def command(
         typer.Option("--payloads", help="What to do with payloads that cannot be carried over untouched."),
     ] = PayloadChoice.refuse,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare the outputs of both models.")] = True,
+    dim: shared.Dims = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="INPUT=1x3x224x224", help="Shape of an input (repeatable)."),
+    ] = None,
     force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -34,7 +39,13 @@ def command(
     from .registry import recognise
     from .tables import comparison_table, console, new_table
 
-    settings = ConvertOptions(payloads=payloads.value, check=check, force=force)
+    settings = ConvertOptions(
+        payloads=payloads.value,
+        check=check,
+        dims=shared.parse_dims(dim),
+        input_shapes=shared.parse_shapes(shape),
+        force=force,
+    )
     source_format, kind = recognise(model)
     worker = converter(source_format.name, to)
     stem = source_format.default_output(model, "pack").with_suffix("").with_suffix("")

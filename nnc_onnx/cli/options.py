@@ -19,7 +19,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print a line per
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker threads; 0: one per processor.")]
 Dims = Annotated[
     list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic input dimension (repeatable); others are 1."),
+    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic input dimension (repeatable)."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
@@ -69,4 +69,20 @@ def parse_dims(dims: list[str] | None) -> dict[str, int]:
         if not name or not size.isdecimal() or int(size) < 1:
             raise typer.BadParameter(f"{entry!r} is not NAME=SIZE with a positive size", param_hint="--dim")
         parsed[name] = int(size)
+    return parsed
+
+
+def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """``["x=1x3x224x224"]`` -> ``{"x": (1, 3, 224, 224)}``.
+
+    Raises:
+        click.UsageError: an entry has another form.
+    """
+    parsed = {}
+    for entry in shapes or []:
+        name, _, text = entry.rpartition("=")
+        sizes = text.split("x")
+        if not name or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+            raise typer.BadParameter(f"{entry!r} is not INPUT=1x3x224x224", param_hint="--shape")
+        parsed[name] = tuple(map(int, sizes))
     return parsed

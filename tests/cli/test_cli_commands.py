@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,19 @@ def test_run_takes_dims_and_modes(packed: Path) -> None:
         report = json.loads(onnx_nnc("run", packed, "--dim", "batch=7", "--mode", mode, "--json").out)
         assert report["outputs"][0]["shape"] == [7, 64]
         assert report["mode"] == mode
+
+
+def test_convert_goes_there_and_back(packed: Path) -> None:
+    pytest.importorskip("nnef_tools")
+    if not any(entry.name == "nnef" for entry in entry_points(group="onnx_nnc.formats")):
+        pytest.skip("the package is not installed, so no format is registered")
+    result = onnx_nnc("convert", packed, "--to", "nnef", "--dim", "batch=2")
+    assert result.status == 0, result.err
+    archive = packed.with_name("m.nnc.nnef.tar")
+    assert "2 coded tensors" in onnx_nnc("inspect", archive).out
+    report = json.loads(onnx_nnc("convert", archive, "--to", "onnx", "-f", "--json").out)
+    assert {tensor["action"] for tensor in report["tensors"]} <= {"carried", "renamed", "plain"}
+    assert onnx_nnc("verify", packed).status == 0
 
 
 def test_help_and_version() -> None:
