@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nnc_codec.errors import InvalidArgumentError
 
 from . import runtime_settings as settings
 from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
 from .errors import CarriageError, UnsupportedCarriageError
+from .graph_scan import GraphScan, scan_graph
 from .library import RuntimeStats, sharing, stats
 from .model_head import ModelHead, model_bytes, read_head
 from .runtime_errors import raise_typed
-from .shareable import shareable_names
 
 __all__ = ["DEFAULT_CACHE_BYTES", "InferenceSession", "RuntimeStats", "register", "stats"]
 
@@ -26,11 +26,16 @@ else:
 DEFAULT_CACHE_BYTES = 64 << 20
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
+# The cache rounds sizes up; "all" leaves room for that in any model of sensible size.
+_ROUNDING = 1 << 20
+_UNBOUNDED = 1 << 62
+
+Budget = int | float | Literal["all"]
 Providers = Sequence[str | tuple[str, dict[Any, Any]]]
 
 
 def register(
-    session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: int = DEFAULT_CACHE_BYTES
+    session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: Budget = DEFAULT_CACHE_BYTES
 ) -> None:
     """Prepare session options for packed models, for people who build their own session.
 
@@ -41,11 +46,11 @@ def register(
         session_options: changed in place.
         mode: ``"lazy"``, ``"cache"``, or ``"auto"``, which is ``"cache"`` here. ``"eager"`` needs
             :class:`InferenceSession`.
-        cache_bytes: budget for decoded tensors that are kept between uses. All caching sessions of the process
-            share one cache; the largest budget of the living ones counts.
+        cache_bytes: budget for decoded tensors that are kept between uses, in bytes, or ``"all"``. All caching
+            sessions of the process share one cache; the largest budget of the living ones counts.
 
     Raises:
-        InvalidArgumentError: `mode` is unknown or ``"eager"``, or `cache_bytes` is negative.
+        InvalidArgumentError: `mode` is unknown or ``"eager"``, or `cache_bytes` is no budget.
         LibraryMissingError, RegistrationError, RuntimeTooOldError: the operators cannot be registered.
     """
     checked = settings.check_mode(mode)
@@ -54,8 +59,7 @@ def register(
             "eager decoding replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
         )
-    check_budget(cache_bytes)
-    settings.apply(session_options, 0 if checked == "lazy" else cache_bytes)
+    settings.apply(session_options, 0 if checked == "lazy" else _budget(cache_bytes, None))
 
 
 class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
@@ -76,7 +80,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
             decoded into a temporary file that onnxruntime maps; the file is removed once the session stands.
             ``"auto"``: cache if the session computes on the CPU provider alone, else eager, because any other
             provider would copy each decoded weight to its device at each run.
-        cache_bytes: budget for decoded tensors that are kept between uses, see :func:`register`.
+        cache_bytes: budget for decoded tensors that are kept between uses: bytes (int), a fraction of all decoded
+            tensors (float, 0 to 1), or ``"all"``; see :func:`register`.
         kwargs: as for onnxruntime.
 
     Raises:
@@ -95,7 +100,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         provider_options: Sequence[dict[Any, Any]] | None = None,
         *,
         mode: str = "auto",
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: Budget = DEFAULT_CACHE_BYTES,
         **kwargs: Any,
     ) -> None:
         checked = settings.check_mode(mode)
@@ -123,12 +128,14 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         options = sess_options if sess_options is not None else ort.SessionOptions()
         coded = checked in ("lazy", "cache") or head.is_ort_format
         if coded or (checked == "auto" and settings.uses_only_cpu(providers, options)):
-            lazy = checked == "lazy" or cache_bytes == 0
-            check_budget(cache_bytes)
-            settings.apply(options, 0 if lazy else cache_bytes, lend=not lazy)
-            names = [] if lazy or head.is_ort_format else _shareable(path_or_bytes)
+            scan = None
+            if checked != "lazy" and not head.is_ort_format:
+                with model_bytes(path_or_bytes) as data:
+                    scan = scan_graph(data)
+            budget = 0 if checked == "lazy" else _budget(cache_bytes, scan)
+            settings.apply(options, budget, lend=scan is not None)
             try:
-                with sharing(names):
+                with sharing(scan.shareable if scan is not None and budget else ()):
                     super().__init__(path_or_bytes, options, *arguments, **kwargs)
             except Exception as error:
                 raise_typed(error)
@@ -172,14 +179,23 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
             raise
 
 
-def check_budget(cache_bytes: int) -> None:
-    """Refuse a budget that is none.
-
-    Raises:
-        InvalidArgumentError: `cache_bytes` is negative.
-    """
+def _budget(cache_bytes: Budget, scan: GraphScan | None) -> int:
+    """`cache_bytes` as a number of bytes."""
+    if isinstance(cache_bytes, str):
+        if cache_bytes != "all":
+            raise InvalidArgumentError(f"cache_bytes = {cache_bytes!r} is neither a number nor 'all'")
+        return scan.decoded_bytes + _ROUNDING if scan is not None else _UNBOUNDED
+    if isinstance(cache_bytes, float):
+        if not 0 <= cache_bytes <= 1:
+            raise InvalidArgumentError(
+                f"cache_bytes = {cache_bytes} is no fraction", hint="give bytes as int"
+            )
+        if scan is None:
+            raise InvalidArgumentError("a fraction needs a model", hint="use nnc_onnx.InferenceSession")
+        return int(cache_bytes * (scan.decoded_bytes + _ROUNDING))
     if cache_bytes < 0:
         raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
+    return cache_bytes
 
 
 def is_packed(head: ModelHead) -> bool:
@@ -203,11 +219,6 @@ def is_packed(head: ModelHead) -> bool:
             f"version {opset} of operator set {DOMAIN} is unknown; this release has {OPSET}", hint=hint
         )
     return opset is not None
-
-
-def _shareable(source: str | os.PathLike[str] | bytes) -> list[str]:
-    with model_bytes(source) as data:
-        return shareable_names(data)
 
 
 def _external_folder(options: ort.SessionOptions) -> str | None:

@@ -130,16 +130,16 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
     """
     at = start
     while at < end:
-        key, at = _varint(data, at, end)
+        key, at = varint(data, at, end)
         number, wire = key >> 3, key & 7
         if number == 0:
             raise InvalidModelError(_NOT_PROTOBUF, bit_offset=at * 8)
         if wire == _VARINT:
-            value, at = _varint(data, at, end)
+            value, at = varint(data, at, end)
             yield number, wire, value, at
             continue
         if wire == _LENGTH:
-            length, at = _varint(data, at, end)
+            length, at = varint(data, at, end)
         elif wire in (_FIXED64, _FIXED32):
             length = 8 if wire == _FIXED64 else 4
         else:
@@ -153,7 +153,13 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
         at += length
 
 
-def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+    """The number at `at` and the position after it.
+
+    Raises:
+        InvalidModelError: it is longer than 64 bits.
+        TruncatedModelError: it reaches past `end`.
+    """
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:

@@ -11,12 +11,13 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+import nnc_onnx.loader
 from nnc_codec.errors import InvalidArgumentError
 from nnc_onnx import runtime_settings as settings
 from nnc_onnx.errors import CarriageError
+from nnc_onnx.graph_scan import scan_graph
 from nnc_onnx.library import RuntimeStats, reset_stats, stats
 from nnc_onnx.loader import InferenceSession, register
-from nnc_onnx.shareable import shareable_names
 
 CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 10, 128, 64
@@ -200,9 +201,9 @@ def test_which_tensors_are_shareable(nodes, names):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [item],
     )
-    assert shareable_names(made.SerializeToString()) == names
+    assert scan_graph(made.SerializeToString()).shareable == tuple(names)
     made.graph.node[1].domain = "somewhere.else"
-    assert shareable_names(made.SerializeToString()) == []
+    assert scan_graph(made.SerializeToString()).shareable == ()
 
 
 def test_a_consumer_in_a_subgraph_or_a_graph_output_forbids_sharing():
@@ -215,7 +216,7 @@ def test_a_consumer_in_a_subgraph_or_a_graph_output_forbids_sharing():
         made = models.model(
             nodes, [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], outputs, [item]
         )
-        assert shareable_names(made.SerializeToString()) == []
+        assert scan_graph(made.SerializeToString()).shareable == ()
 
 
 def test_output_of_the_graph_can_be_written_to():
@@ -295,6 +296,22 @@ def test_own_session_with_a_cache(chain, feeds, expected):
     assert stats().cache_hits > 0
 
 
-def test_negative_budget():
-    with pytest.raises(InvalidArgumentError, match="negative"):
-        register(ort.SessionOptions(), cache_bytes=-1)
+@pytest.mark.parametrize(
+    ("cache_bytes", "slots"), [("all", LAYERS), (1.0, LAYERS), (0.5, LAYERS // 2), (0.0, 0)]
+)
+def test_budget_by_fraction(chain, feeds, expected, cache_bytes, slots, monkeypatch):
+    monkeypatch.setattr(nnc_onnx.loader, "_ROUNDING", 1024)
+    gc.collect()
+    assert scan_graph(chain).decoded_bytes == LAYERS * TENSOR
+    run = InferenceSession(chain, providers=CPU, mode="cache", cache_bytes=cache_bytes)
+    _, outputs = counters(run, feeds, 3)
+    assert outputs == {expected}
+    assert stats().cache_bytes == slots * TENSOR
+
+
+@pytest.mark.parametrize("cache_bytes", [-1, -0.5, 1.5, float("nan"), "some"])
+def test_what_is_no_budget(chain, cache_bytes):
+    with pytest.raises(InvalidArgumentError, match="cache_bytes"):
+        InferenceSession(chain, providers=CPU, cache_bytes=cache_bytes)
+    with pytest.raises(InvalidArgumentError):
+        register(ort.SessionOptions(), cache_bytes=cache_bytes)
