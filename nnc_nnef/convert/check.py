@@ -181,7 +181,8 @@ def _compare(name: str, reference: Array, result: Array, moved: float, tolerance
     power = float(wanted[finite] @ wanted[finite])
     noise = float(difference @ difference)
     relative = float(np.sqrt(noise / power)) if power else 0.0
-    error = ErrorMeasure(max_abs=worst, rel_rms=relative, snr_db=-20 * np.log10(relative) if relative else None)
+    snr = float(-20 * np.log10(relative)) if relative else None
+    error = ErrorMeasure(max_abs=worst, rel_rms=relative, snr_db=snr)
     return OutputComparison(
         name=name, shape=tuple(wanted.shape), dtype=str(reference.dtype), identical=worst == 0.0, error=error
     )
