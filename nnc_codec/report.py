@@ -198,7 +198,7 @@ class OutputComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         shape: its shape in this run.
         dtype: its element type.
         identical: bit for bit equal.
-        error: difference to the reference; ``None`` for outputs that hold no numbers or whose shapes differ.
+        error: difference to the reference; ``None`` without finite numbers in both or where shapes differ.
     """
 
     name: str

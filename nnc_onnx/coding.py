@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -133,7 +135,7 @@ def _params(options: PackOptions, qp: int, method: Method) -> EncodeParams:
 
 
 def measure(original: NDArray[Any], decoded: NDArray[Any]) -> ErrorMeasure:
-    """Difference between two arrays of one shape, computed in float64 piece by piece."""
+    """Difference between two arrays of one shape and finite values, computed in float64 piece by piece."""
     worst = noise = power = 0.0
     left, right = original.reshape(-1), decoded.reshape(-1)
     for start in range(0, left.size, _CHUNK):
@@ -144,6 +146,6 @@ def measure(original: NDArray[Any], decoded: NDArray[Any]) -> ErrorMeasure:
         power += float(reference @ reference)
     if noise == 0:
         return ErrorMeasure(max_abs=worst, rel_rms=0.0)
-    relative = float(np.sqrt(noise / power)) if power else float("inf")
-    snr = float(10 * np.log10(power / noise)) if power else float("-inf")
-    return ErrorMeasure(max_abs=worst, rel_rms=relative, snr_db=snr)
+    if power == 0:
+        return ErrorMeasure(max_abs=worst, rel_rms=sys.float_info.max)
+    return ErrorMeasure(max_abs=worst, rel_rms=math.sqrt(noise / power), snr_db=10 * math.log10(power / noise))

@@ -189,12 +189,15 @@ def compare_outputs(
         left, right = np.asarray(value), np.asarray(reference)
         alike = left.shape == right.shape and left.dtype == right.dtype
         identical = alike and left.tobytes() == right.tobytes()
-        numeric = alike and left.size > 0 and left.dtype.kind in "fiub"
-        error = measure(right, left) if numeric else None
+        error = measure(right, left) if alike and _is_finite(left) and _is_finite(right) else None
         compared.append(
             OutputComparison(name=name, shape=left.shape, dtype=str(left.dtype), identical=identical, error=error)
         )
     return tuple(compared)
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    return array.size > 0 and array.dtype.kind in "fiub" and bool(np.isfinite(array).all())
 
 
 def summarise(name: str, value: Any) -> OutputSummary:
