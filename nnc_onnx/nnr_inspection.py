@@ -23,7 +23,7 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import ErrorMeasure, Finding, InspectReport, TensorReport, VerifyReport
 
 from .compare import Original, compare_decoded, load_original
-from .hollow import is_hollow
+from .hollow import element_ids, is_hollow
 from .manifest import files_digest
 from .nnr import NnrFile, check_units, onnx_topology, read_nnr, record_of
 from .nnr_unpacking import holes_of
@@ -149,7 +149,7 @@ def verify_nnr(
     start = time.perf_counter()
     options = options or VerifyOptions()
     file = read_nnr(Path(source), options.limits)
-    original = load_original(options.against) if options.against is not None else None
+    original = _by_element(load_original(options.against)) if options.against is not None else None
     model = _check_model(file, original, options)
     checks, findings, notes = ["syntax", "decode", *model.checks], list(model.findings), list(model.notes)
     if original is not None:
@@ -178,6 +178,12 @@ def verify_nnr(
         tensors=tuple(reports),
         checks=tuple(checks),
     )
+
+
+def _by_element(original: Original) -> Original:
+    """The original with its tensors under the names that they have in a bitstream."""
+    tensors = [tensor for tensors in original.tensors.values() for tensor in tensors]
+    return original._replace(tensors={name: [t] for name, t in zip(element_ids(tensors), tensors, strict=True)})
 
 
 class _ModelChecks(NamedTuple):
