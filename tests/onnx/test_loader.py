@@ -12,10 +12,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_codec.errors import InvalidArgumentError
 from nnc_onnx.carriage import ELEMENT_TYPES
 from nnc_onnx.eager import expanded
 from nnc_onnx.library import get_library_path, reset_stats, stats
 from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.runtime_settings import uses_only_cpu
 
 CPU = ["CPUExecutionProvider"]
 
@@ -342,3 +344,47 @@ def test_model_on_disk_without_write_access(tmp_path: Path):
             assert np.allclose(got, x @ item.values, atol=1e-5)
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_payload_beyond_two_gigabytes(tmp_path):
+    made, item = models.linear()
+    path = tmp_path / "model.onnx"
+    bits = numpy_helper.to_array(item.initializer).tobytes()
+    offset = 3 << 30
+    with open(tmp_path / "model.onnx.data", "wb") as stream:
+        stream.seek(offset)
+        stream.write(bits)
+    tensor = made.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "model.onnx.data"), ("offset", offset), ("length", len(bits))):
+        tensor.external_data.add(key=key, value=str(value))
+    path.write_bytes(made.SerializeToString())
+    x = models.weights(3, 48, seed=6)
+    for mode in ("lazy", "cache", "eager"):
+        got = InferenceSession(path, providers=CPU, mode=mode).run(None, {"x": x})[0]
+        assert np.allclose(got, x @ item.values, atol=1e-5)
+
+
+def test_which_providers_get_decoded_weights_up_front():
+    options = ort.SessionOptions()
+    assert uses_only_cpu(None, options) and uses_only_cpu([], options) and uses_only_cpu(CPU, options)
+    assert uses_only_cpu([("CPUExecutionProvider", {})], options)
+    assert not uses_only_cpu(["CUDAExecutionProvider", "CPUExecutionProvider"], options)
+    assert not uses_only_cpu([("CoreMLExecutionProvider", {}), "CPUExecutionProvider"], None)
+
+
+def test_model_in_ort_format(tmp_path):
+    made, item = models.linear()
+    options = ort.SessionOptions()
+    register(options, mode="lazy")
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(made.SerializeToString(), options, providers=CPU)
+    x = models.weights(3, 48, seed=6)
+    for mode in ("lazy", "cache", "auto"):
+        got = InferenceSession(tmp_path / "model.ort", providers=CPU, mode=mode).run(None, {"x": x})[0]
+        assert np.allclose(got, x @ item.values, atol=1e-5)
+    with pytest.raises(InvalidArgumentError, match="ORT format"):
+        InferenceSession(tmp_path / "model.ort", providers=CPU, mode="eager")
