@@ -26,6 +26,7 @@ from .labels import member_of
 Array = NDArray[Any]
 
 _CALL = re.compile(r"=\s*([a-z_][a-z0-9_]*)\s*(?:<[a-z]+>)?\s*\(")
+_NOT_IMPLEMENTED = re.compile(r"operation not implemented: ([a-z_0-9]+)")
 
 
 def used_operations(text: str) -> set[str]:
@@ -55,7 +56,6 @@ def run_session(
     Raises:
         SessionError: the interpreter refuses the model, crashes, or exceeds `limits`.
     """
-    lowered = sorted(used_operations(text) - INTERPRETED)
 
     def members() -> Iterable[Member]:
         yield from_bytes(GRAPH, text.encode("ascii"))
@@ -65,7 +65,24 @@ def run_session(
     with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
         folder = Path(private, "model")
         write_archive(folder, members(), kind="directory")
-        return run_folder(folder, [interpretable(array) for array in inputs], lowered, limits)
+        feed = [interpretable(array) for array in inputs]
+        return with_lowering(used_operations(text), lambda lowered: run_folder(folder, feed, lowered, limits))
+
+
+def with_lowering(used: set[str], run: Callable[[list[str]], list[Array]]) -> list[Array]:
+    """Calls `run` with the operations that have to be expanded.
+
+    The interpreter has only special cases of some operations; those are expanded once it says so.
+    """
+    lowered = used - INTERPRETED
+    while True:
+        try:
+            return run(sorted(lowered))
+        except (SessionError, ValueError) as error:
+            missing = _NOT_IMPLEMENTED.search(str(error))
+            if missing is None or missing.group(1) in lowered or missing.group(1) not in used:
+                raise
+            lowered = lowered | {missing.group(1)}
 
 
 def interpretable(array: Array) -> Array:

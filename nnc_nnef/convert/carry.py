@@ -18,6 +18,7 @@ from nnc_codec.formats import PackOptions
 from nnc_codec.limits import Limits
 from nnc_codec.params import EncodeParams
 from nnc_codec.report import ConvertedTensor
+from nnc_onnx.coding import measure
 
 from ..coding import code_variable
 from ..errors import CarryError
@@ -120,8 +121,29 @@ def label(carried: Carried, target: str) -> tuple[Unit, ConvertedTensor]:
     return unit, ConvertedTensor(name=carried.name, target=target, action=action)
 
 
-def coded_again(target: str, values: Array, old: Unit | None) -> Unit:
-    """The values coded under `target`, with the qp and method of the `old` unit where it has one of its own."""
+class Recoded(msgspec.Struct, frozen=True):
+    """Values that were coded again.
+
+    Attributes:
+        unit: the new data unit.
+        values: what it decodes to.
+        note: by how much they differ from the old ones.
+    """
+
+    unit: Unit
+    values: Array
+    note: str
+
+
+def coded_again(target: str, values: Array, old: Unit | None) -> Recoded:
+    """Codes values under `target`, with the qp and method of the `old` unit where it has one of its own."""
+    unit = _coded(target, values, old)
+    decoded = decode(unit, str(values.dtype), tuple(values.shape), target)
+    error = measure(values, decoded)
+    return Recoded(unit, decoded, f"{target!r} was coded again, relative rms error {error.rel_rms:.2g}")
+
+
+def _coded(target: str, values: Array, old: Unit | None) -> Unit:
     tensors = list(nnc_codec.open(old.bitstream).values()) if old is not None else []
     qp, method = (tensors[0].qp, tensors[0].method) if len(tensors) == 1 else (None, None)
     if qp is not None and method is not None:

@@ -134,7 +134,7 @@ def custom_transforms() -> dict[str, Any]:
             type='!"AveragePool" if normalize else "Mul"', cond=average, outputs="!O[0]",
             inputs=("!I[0] if normalize else averaged(I[0], O[0], size, padding, stride, border)",
                     "!None if normalize else as_tensor(float(window(size)), np.float32)"),
-            attribs={key: f"{value} if normalize else None" for key, value in counted.items()},
+            attribs={key: f"!({value[1:]}) if normalize else None" for key, value in counted.items()},
         ),
         "sum_reduce": Transform(
             type='!"ReduceMean" if normalize else "ReduceSum"', attribs={"axes": "!axes", "keepdims": 1}, **one

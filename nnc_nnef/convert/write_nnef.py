@@ -53,7 +53,8 @@ def to_nnef(
     onnx_source = OnnxSource(source, settings.limits)
     graph = _convert(onnx_source, settings)
     values = _Values(onnx_source, graph)
-    payloads, tensors = _place(onnx_source, graph, settings, values)
+    notes = [*graph.notes, *_unused(onnx_source, graph)]
+    payloads, tensors = _place(onnx_source, graph, settings, values, notes)
     comparison: tuple[OutputComparison, ...] = ()
     if settings.check:
         comparison = _check(onnx_source, graph, payloads, values, settings)
@@ -64,7 +65,7 @@ def to_nnef(
         format="onnx",
         source=str(source),
         seconds=time.perf_counter() - start,
-        notes=(*graph.notes, *_unused(onnx_source, graph)),
+        notes=tuple(notes),
         target_format="nnef",
         output=str(output),
         tensors=tuple(tensors),
@@ -113,7 +114,7 @@ class _Values:
 
 
 def _place(
-    source: OnnxSource, graph: NnefGraph, settings: ConvertSettings, values: _Values
+    source: OnnxSource, graph: NnefGraph, settings: ConvertSettings, values: _Values, notes: list[str]
 ) -> tuple[dict[str, Payload], list[ConvertedTensor]]:
     payloads: dict[str, Payload] = {}
     tensors: list[ConvertedTensor] = []
@@ -130,10 +131,10 @@ def _place(
         else:
             action = ACTIONS[settings.payloads]
             if action == "reencoded":
-                array = values.of(variable)
-                unit = coded_again(variable.label, array, source.unit(name))
-                item = dat.item_of(array.dtype, name=name)
-                payloads[variable.label] = Payload(unit=unit, shape=variable.shape, item=item)
+                again = coded_again(variable.label, values.of(variable), source.unit(name))
+                item = dat.item_of(again.values.dtype, name=name)
+                payloads[variable.label] = Payload(unit=again.unit, shape=variable.shape, item=item)
+                notes.append(again.note)
             reason = source.decoded[name].reason
             tensors.append(ConvertedTensor(name=name, target=variable.label, action=action, reason=reason))
     return payloads, tensors
@@ -159,7 +160,10 @@ def _check(
     values: _Values,
     settings: ConvertSettings,
 ) -> tuple[OutputComparison, ...]:
-    """Source in onnxruntime against result in the NNEF reference interpreter."""
+    """Source in onnxruntime against result in the NNEF reference interpreter.
+
+    What was coded again has its old values on both sides: the check is of the conversion, not of the quantization.
+    """
     proto = source.model.proto
     shapes = {name: weight.shape for name, weight in graph.weights.items()}
     inputs = random_inputs(graph.inputs, source.stripped(), settings.seed, shapes=shapes)
@@ -171,7 +175,7 @@ def _check(
 
     def getter(variable: Variable) -> Callable[[], Array]:
         payload = payloads.get(variable.label)
-        if payload is None:
+        if payload is None or variable.source in source.decoded:
             return lambda: values.of(variable)
         # From the unit that is going to be written, so that what is checked is what a reader will decode.
         return lambda: decoded(payload, variable.label)

@@ -67,13 +67,13 @@ def to_onnx(
             with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
                 trial = Path(private, "model.onnx")
                 builder.write(trial, force=False)
-                comparison = _check(model, builder.graph, trial, settings)
+                comparison = _check(model, builder, trial, settings)
         builder.write(output, force=settings.force)
     return ConvertReport(
         format="nnef",
         source=str(source),
         seconds=time.perf_counter() - start,
-        notes=builder.graph.notes,
+        notes=tuple(builder.notes),
         target_format="onnx",
         output=str(output),
         tensors=tuple(builder.tensors),
@@ -87,6 +87,8 @@ class OnnxBuilder:
     Attributes:
         graph: the converted structure.
         tensors: what became of every variable.
+        recoded: new values of variables that were coded again, by label.
+        notes: what the user should know.
     """
 
     def __init__(self, source: Path, model: NnefModel, settings: ConvertSettings) -> None:
@@ -94,12 +96,14 @@ class OnnxBuilder:
         self._files = [source] if source.is_file() else [source / name for name in model.archive]
         self._settings = settings
         self.tensors: list[ConvertedTensor] = []
+        self.recoded: dict[str, Array] = {}
         stored = {
             label: Stored(variable.shape, str(variable.dtype))
             for label, variable in model.items()
             if variable.dtype is not None
         }
         self.graph: OnnxGraph = convert_text(model.graph, model.quant, stored)
+        self.notes = list(self.graph.notes)
         self._payloads: dict[str, tuple[bytes, str]] = {}
         for name, (variable_label, _, dtype) in self.graph.weights.items():
             self._place(name, model[variable_label], dtype)
@@ -131,8 +135,10 @@ class OnnxBuilder:
             raise error
         action = ACTIONS[policy]
         if action == "reencoded":
-            values = variable.read()
-            self._payloads[name] = (coded_again(name, values, None).bitstream, str(values.dtype))
+            again = coded_again(name, variable.read(), None)
+            self._payloads[name] = (again.unit.bitstream, str(again.values.dtype))
+            self.recoded[variable.label] = again.values
+            self.notes.append(again.note)
         self.tensors.append(ConvertedTensor(name=variable.label, target=name, action=action, reason=error.reason))
 
     def model(self) -> onnx.ModelProto:
@@ -206,13 +212,18 @@ class OnnxBuilder:
 
 
 def _check(
-    model: NnefModel, graph: OnnxGraph, converted: Path, settings: ConvertSettings
+    model: NnefModel, builder: OnnxBuilder, converted: Path, settings: ConvertSettings
 ) -> tuple[OutputComparison, ...]:
-    """Source in the NNEF reference interpreter against result in onnxruntime."""
+    """Source in the NNEF reference interpreter against result in onnxruntime.
+
+    What was coded again has its new values on both sides: the check is of the conversion, not of the quantization.
+    """
+    graph = builder.graph
     labels = {variable_label for variable_label, _, _ in graph.weights.values()}
 
     def getter(variable: Variable) -> Callable[[], Array]:
-        return lambda: variable.read()
+        recoded = builder.recoded.get(variable.label)
+        return lambda: variable.read() if recoded is None else recoded
 
     variables = [(label, getter(model[label])) for label in model if label in labels or model[label].dtype is not None]
     shapes = {name: shape for name, (_, shape, _) in graph.weights.items()}

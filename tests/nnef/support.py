@@ -16,11 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from nnc_nnef import dat
 from nnc_nnef.archive_writer import from_bytes, write_archive
 from nnc_nnef.convert.check import compare, random_inputs, run_onnx, sensitivity
-from nnc_nnef.convert.fragments import INTERPRETED
 from nnc_nnef.convert.nnef_to_onnx import Stored, convert_text
 from nnc_nnef.convert.onnx_to_nnef import NnefGraph, convert_graph
 from nnc_nnef.labels import member_of
-from nnc_nnef.session import interpretable, used_operations
+from nnc_nnef.session import interpretable, used_operations, with_lowering
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -81,9 +80,12 @@ def _interpret(text: str, variables: dict[str, np.ndarray], inputs: list[np.ndar
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model")
         write_model(path, {label: interpretable(value) for label, value in variables.items()}, text=text)
-        lowered = sorted(used_operations(text) - INTERPRETED)
-        with nnef.Session(str(path), lowered=lowered) as session:
-            return list(session(*[np.ascontiguousarray(interpretable(value)) for value in inputs]))
+
+        def run(lowered: list[str]) -> list[np.ndarray]:
+            with nnef.Session(str(path), lowered=lowered) as session:
+                return list(session(*[np.ascontiguousarray(interpretable(value)) for value in inputs]))
+
+        return with_lowering(used_operations(text), run)
 
 
 def check_both_ways(model: onnx.ModelProto, seed: int = 0, **kwargs: Any) -> NnefGraph:
