@@ -145,7 +145,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         dims: sizes for symbolic dimensions by name, e.g. ``{"batch": 4}``; others are 1.
         runs: number of runs.
         mode: how weights are decoded: ``"auto"``, ``"lazy"``, ``"cache"`` or ``"eager"``.
-        cache_bytes: bound of the memory for decoded tensors in mode ``"cache"``; ``None`` for the loader's.
+        cache_bytes: budget for decoded tensors in mode ``"cache"``: bytes, a fraction of all, or ``"all"``;
+            ``None`` for the loader's.
         force: overwrite `outputs`.
     """
 
@@ -156,7 +157,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     dims: dict[str, int] = {}
     runs: int = 5
     mode: str = "auto"
-    cache_bytes: int | None = None
+    cache_bytes: int | float | str | None = None
     force: bool = False
 
 

@@ -86,3 +86,19 @@ def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
             raise typer.BadParameter(f"{entry!r} is not INPUT=1x3x224x224", param_hint="--shape")
         parsed[name] = tuple(map(int, sizes))
     return parsed
+
+
+def parse_budget(text: str | None) -> int | float | str | None:
+    """``"1000"`` -> bytes, ``"50%"`` -> fraction, ``"all"`` -> itself.
+
+    Raises:
+        click.UsageError: it is none of these.
+    """
+    if text is None or text == "all":
+        return text
+    number = text.removesuffix("%")
+    if not number.isdecimal() or (text != number and int(number) > 100):
+        raise typer.BadParameter(
+            f"{text!r} is neither a number of bytes, nor 0% to 100%, nor all", param_hint="--cache-bytes"
+        )
+    return int(number) if text == number else int(number) / 100

@@ -29,7 +29,8 @@ def command(
     ] = None,
     mode: Annotated[ModeChoice, typer.Option("--mode", help="When weights are decoded.")] = ModeChoice.auto,
     cache_bytes: Annotated[
-        int | None, typer.Option("--cache-bytes", min=0, metavar="N", help="Memory for decoded tensors in mode cache.")
+        str | None,
+        typer.Option("--cache-bytes", metavar="N|N%|all", help="Budget for decoded tensors in mode cache."),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", min=1, metavar="N", help="How often to run.")] = 5,
     dim: shared.Dims = None,
@@ -52,7 +53,7 @@ def command(
         dims=shared.parse_dims(dim),
         runs=runs,
         mode=mode.value,
-        cache_bytes=cache_bytes,
+        cache_bytes=shared.parse_budget(cache_bytes),
         force=force,
     )
     model_format, _ = recognise(model)

@@ -128,6 +128,8 @@ def test_run_takes_dims_and_modes(packed: Path) -> None:
         report = json.loads(onnx_nnc("run", packed, "--dim", "batch=7", "--mode", mode, "--json").out)
         assert report["outputs"][0]["shape"] == [7, 64]
         assert report["mode"] == mode
+    for budget in ("20000", "50%", "all"):
+        assert onnx_nnc("run", packed, "--mode", "cache", "--cache-bytes", budget, "-q")[:] == (0, "", "")
 
 
 def test_convert_goes_there_and_back(packed: Path) -> None:

@@ -229,6 +229,8 @@ class TestUsage:
             ("pack", "m.onnx", "--qp-density", "9"),
             ("run", "m.onnx", "--dim", "batch"),
             ("run", "m.onnx", "--runs", "0"),
+            ("run", "m.onnx", "--cache-bytes", "101%"),
+            ("convert", "m.onnx", "--to", "nnef", "--shape", "x=1x"),
         ],
     )
     def test_wrong_arguments(self, arguments: tuple[str, ...], model: Path) -> None:
