@@ -157,7 +157,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     dims: dict[str, int] = {}
     runs: int = 5
     mode: str = "auto"
-    cache_bytes: int | float | str | None = None
+    cache_bytes: int | float | Literal["all"] | None = None
     force: bool = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -88,14 +88,16 @@ def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
     return parsed
 
 
-def parse_budget(text: str | None) -> int | float | str | None:
+def parse_budget(text: str | None) -> int | float | Literal["all"] | None:
     """``"1000"`` -> bytes, ``"50%"`` -> fraction, ``"all"`` -> itself.
 
     Raises:
         click.UsageError: it is none of these.
     """
-    if text is None or text == "all":
-        return text
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
     number = text.removesuffix("%")
     if not number.isdecimal() or (text != number and int(number) > 100):
         raise typer.BadParameter(
