@@ -15,7 +15,6 @@ site, model, inputs, outputs, mode = sys.argv[1:6]
 runs = int(sys.argv[6]) if len(sys.argv) > 6 else 1
 if site != "-":
     sys.path.insert(0, site)
-sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402

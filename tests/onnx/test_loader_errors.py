@@ -263,14 +263,14 @@ def test_old_onnxruntime(monkeypatch, version):
     assert caught.value.code == "NNC-E221"
 
 
-def test_no_onnxruntime():
+def test_no_onnxruntime(tmp_path):
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from nnc_codec.errors import NNRError\n"
         "try:\n    import nnc_onnx.loader\n"
         "except NNRError as error: print(type(error).__name__, error.code, isinstance(error, ImportError))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["RuntimeMissingError", "NNC-E220", "True"]
     assert issubclass(RuntimeMissingError, ImportError)
 
