@@ -57,9 +57,7 @@ class Answer(msgspec.Struct):
 DEFAULT_LIMITS = ChildLimits()
 
 
-def trial_parse(
-    graph: str, quant: str | None, lowered: Sequence[str], limits: ChildLimits = DEFAULT_LIMITS
-) -> None:
+def trial_parse(graph: str, quant: str | None, lowered: Sequence[str], limits: ChildLimits = DEFAULT_LIMITS) -> None:
     """Parses a text in a child process and forgets the result.
 
     Raises:

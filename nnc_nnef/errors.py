@@ -83,9 +83,7 @@ class CarryError(UnsupportedError):
 
     code = "NNC-E313"
 
-    def __init__(
-        self, message: str, *, reason: str, tensor: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, reason: str, tensor: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, tensor=tensor, hint=hint)
         self.reason = reason
 

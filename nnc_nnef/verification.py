@@ -146,9 +146,7 @@ def _check_variable(
     if allowed is None and report.error is not None:
         allowed = report.error.rel_rms * _INDEX_PRECISION
     if allowed is not None and error.rel_rms > allowed:
-        raise VerificationError(
-            f"relative rms error {error.rel_rms:.3g} exceeds {allowed:.3g}", tensor=variable.label
-        )
+        raise VerificationError(f"relative rms error {error.rel_rms:.3g} exceeds {allowed:.3g}", tensor=variable.label)
     return msgspec.structs.replace(report, error=error)
 
 

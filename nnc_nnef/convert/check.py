@@ -186,5 +186,3 @@ def _compare(name: str, reference: Array, result: Array, moved: float, tolerance
     return OutputComparison(
         name=name, shape=tuple(wanted.shape), dtype=str(reference.dtype), identical=worst == 0.0, error=error
     )
-
-

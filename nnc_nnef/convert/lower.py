@@ -50,9 +50,7 @@ def lower(
         ConversionError: an operation, type or construct without NNEF counterpart, named with its node.
         ShapeError: a shape that stays open.
     """
-    skeleton = build_skeleton(
-        model, opaque=opaque, input_shapes=input_shapes, dims=dims, fixed_inputs=fixed_inputs
-    )
+    skeleton = build_skeleton(model, opaque=opaque, input_shapes=input_shapes, dims=dims, fixed_inputs=fixed_inputs)
     fold(skeleton)
     _single_precision(skeleton)
     apply_rules(skeleton, _RULES)

@@ -154,9 +154,7 @@ def _translate(source: Any, skeleton: Skeleton) -> Any:
                 op.output.data = np.asarray(op.attribs["value"], op.output.dtype).reshape(())
                 graph.remove_operation(op, unlink=True)
 
-    converter = Repaired(
-        custom_transforms=custom_transforms(), custom_functions=custom_functions(), keep_io_names=True
-    )
+    converter = Repaired(custom_transforms=custom_transforms(), custom_functions=custom_functions(), keep_io_names=True)
     try:
         graph = converter(source)
     except ToolError as error:

@@ -12,12 +12,8 @@ def custom_transforms() -> dict[str, Any]:
     from nnef_tools.conversion.converter import Transform
 
     table: dict[str, Any] = {
-        "Reshape": Transform(
-            type="reshape", inputs="!I[0]", outputs="!O[0]", attribs={"shape": "!list(O[0].shape)"}
-        ),
-        "ReduceSum": Transform(
-            type="sum_reduce", inputs="!I[0]", outputs="!O[0]", attribs={"axes": "!as_const(I[1])"}
-        ),
+        "Reshape": Transform(type="reshape", inputs="!I[0]", outputs="!O[0]", attribs={"shape": "!list(O[0].shape)"}),
+        "ReduceSum": Transform(type="sum_reduce", inputs="!I[0]", outputs="!O[0]", attribs={"axes": "!as_const(I[1])"}),
     }
     for kind in ("Mean", "Max", "Min"):
         table[f"Reduce{kind}"] = Transform(

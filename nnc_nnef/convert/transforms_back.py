@@ -16,8 +16,10 @@ _INT_MAX = (1 << 31) - 1
 _UNARY = {
     "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "not": "Not", "copy": "Identity",
     "abs": "Abs", "sign": "Sign", "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos",
-    "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "exp": "Exp",
-    "log": "Log", "neg": "Neg", "selu": "Selu", "sqrt": "Sqrt", "ceil": "Ceil", "floor": "Floor", "rcp": "Reciprocal", "erf": "Erf",
+    "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
+        "exp": "Exp",
+    "log": "Log", "neg": "Neg", "selu": "Selu", "sqrt": "Sqrt", "ceil": "Ceil", "floor": "Floor", "rcp": "Reciprocal",
+        "erf": "Erf",
 }  # fmt: skip
 _BINARY = frozenset("add sub mul div pow min max and or eq lt gt le ge".split())
 _AS_THEY_ARE = frozenset(
@@ -169,7 +171,8 @@ def custom_transforms() -> dict[str, Any]:
             type="Split", inputs="!I[0]", outputs=["![squeeze_output(item, [axis]) for item in O]"],
             attribs={"axis": "!axis", "split": "![1] * len(O)"},
         ),
-        "nearest_upsample": Transform(type="Resize", inputs=("!I[0]", empty, scales), outputs="!O[0]", attribs=resize),
+        "nearest_upsample": Transform(type="Resize", inputs=("!I[0]", empty, scales), outputs="!O[0]",
+            attribs=resize),
         "nearest_downsample": Transform(
             type="Slice", outputs="!O[0]",
             inputs=("!I[0]", *(f"!as_tensor({x}, np.int64)" for x in (

@@ -194,4 +194,3 @@ def decoded(payload: Payload, name: str) -> Array:
     """Values of a payload in the type its item says."""
     header = dat.TensorHeader(payload.shape, *payload.item, 0)
     return decode(payload.unit, str(header.dtype), payload.shape, name)
-

@@ -1,4 +1,4 @@
-"""Containers: every kind is read alike, written deterministically, and hostile ones are refused with nothing written."""
+"""Containers: every kind reads alike and is written deterministically; hostile ones are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from nnc_nnef.container import ArchiveLimits, TarArchive, open_archive
 from nnc_nnef.errors import ArchiveError
 from nnc_nnef.model import open_model
 
-MEMBERS = {"graph.nnef": b"version 1.0;", "a/b/w.dat": bytes(range(256)) * 5, "readme.txt": b"", "x" * 150 + ".dat": b"1"}
+MEMBERS = {
+    "graph.nnef": b"version 1.0;",
+    "a/b/w.dat": bytes(range(256)) * 5,
+    "readme.txt": b"",
+    "x" * 150 + ".dat": b"1",
+}
 
 
 def write(path: Path, **options: object) -> Path:
@@ -135,7 +140,8 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str, kind: str) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["in", path.name]
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE,
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE,
+    tarfile.FIFOTYPE,
                                   tarfile.CONTTYPE, b"S"])  # fmt: skip
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(ArchiveError):

@@ -27,7 +27,8 @@ from nnc_nnef.layout import Payload, packed_members
 from nnc_nnef.units import Unit, cut
 
 pytest.importorskip("onnxruntime")
-TRACT_READS = {"mlp", "cnn", "block", "gru", "lstm_h", "lstm_y", "squeezenet", "mobilenetv2", "mobilenetv3", "shufflenet",
+TRACT_READS = {"mlp", "cnn", "block", "gru", "lstm_h", "lstm_y", "squeezenet", "mobilenetv2", "mobilenetv3",
+    "shufflenet",
                "resnet18", "efficientnet"}  # fmt: skip
 
 
@@ -181,7 +182,8 @@ def test_types_nnef_lacks(tmp_path: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((80, 70)).astype(ml_dtypes.bfloat16)
     nodes = [helper.make_node("Cast", ["w"], ["f"], to=1), helper.make_node("MatMul", ["x", "f"], ["y"])]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", 1, (2, 80))], [helper.make_tensor_value_info("y", 1, (2, 70))],
+        nodes, "g", [helper.make_tensor_value_info("x", 1, (2, 80))], [helper.make_tensor_value_info("y", 1, (2,
+            70))],
         [helper.make_tensor("w", 16, weight.shape, weight.tobytes(), raw=True)],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -236,7 +238,8 @@ def test_labels_that_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
     weights = {name: rng.standard_normal((60, 60)).astype(np.float32) for name in ("W", "w")}
     nodes = [helper.make_node("MatMul", ["x", "W"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", 1, (1, 60))], [helper.make_tensor_value_info("y", 1, (1, 60))],
+        nodes, "g", [helper.make_tensor_value_info("x", 1, (1, 60))], [helper.make_tensor_value_info("y", 1, (1,
+            60))],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )  # fmt: skip
     source = packed_onnx(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))

@@ -15,7 +15,20 @@ from nnc_codec.errors import InvalidArgumentError, NNRError, UnsupportedError
 from nnc_nnef import dat
 from nnc_nnef.errors import TensorFileError
 
-TYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
+TYPES = [
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "bool",
+]
 
 
 @pytest.mark.parametrize("name", TYPES)

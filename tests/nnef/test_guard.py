@@ -58,13 +58,14 @@ def test_ordinary_texts_pass() -> None:
     ],
 )
 def test_crashes_happen_in_a_child_process(body: str) -> None:
-    with pytest.raises(GraphTextError, match="signal|cannot be parsed"):
+    with pytest.raises(GraphTextError, match=r"signal|cannot be parsed"):
         parse_graph(EXPRESSIONS + body, lowered=["f"])
 
 
 def test_endless_parsing_is_stopped() -> None:
     doubling = "".join(
-        f"fragment f{i}(x: tensor<scalar>) -> (y: tensor<scalar>) {{ y = f{i - 1}(f{i - 1}(x)); }}\n" for i in range(1, 40)
+        f"fragment f{i}(x: tensor<scalar>) -> (y: tensor<scalar>) {{ y = f{i - 1}(f{i - 1}(x)); }}\n"
+        for i in range(1, 40)
     )
     text = (
         EXPRESSIONS + "fragment f0(x: tensor<scalar>) -> (y: tensor<scalar>) { y = relu(x); }\n" + doubling
@@ -74,7 +75,9 @@ def test_endless_parsing_is_stopped() -> None:
         trial_parse(text, None, [f"f{i}" for i in range(40)], ChildLimits(seconds=5, memory_bytes=1 << 29))
 
 
-@pytest.mark.parametrize("label", ["../x", "a/../../x", "", "/", "//etc/x", "a//b", "a/./b", ".", "é", "a b", "a\\b", "x" * 600])
+@pytest.mark.parametrize(
+    "label", ["../x", "a/../../x", "", "/", "//etc/x", "a//b", "a/./b", ".", "é", "a b", "a\\b", "x" * 600]
+)
 def test_unsafe_labels_are_refused(label: str) -> None:
     with pytest.raises(LabelError):
         check_label(label)
@@ -87,7 +90,19 @@ def test_labels_name_members() -> None:
 
 def test_made_labels_are_legal_and_unique() -> None:
     taken: set[str] = set()
-    for name in ("onnx::Conv_1", "onnx__Conv_1", "ONNX_Conv_1", "../x", "", "a//b", "/model/w", "é", "w:0", "w_0", "..."):
+    for name in (
+        "onnx::Conv_1",
+        "onnx__Conv_1",
+        "ONNX_Conv_1",
+        "../x",
+        "",
+        "a//b",
+        "/model/w",
+        "é",
+        "w:0",
+        "w_0",
+        "...",
+    ):
         label = make_label(name, taken)
         assert check_label(label) == label
         assert label.casefold() not in taken

@@ -18,25 +18,30 @@ IMAGE, MATRIX, TOKENS = (2, 4, 6, 8), (3, 5), (2, 3, 4)
 # name: (shape of x, statement for y, variables)
 CASES: dict[str, tuple[tuple[int, ...], str, dict[str, np.ndarray]]] = {
     **{kind: (MATRIX, f"y = {kind}(x);", {}) for kind in (
-        "relu", "sigmoid", "tanh", "softplus", "elu", "selu", "gelu", "silu", "abs", "sign", "sin", "cos", "exp", "neg",
+        "relu", "sigmoid", "tanh", "softplus", "elu", "selu", "gelu", "silu", "abs", "sign", "sin", "cos", "exp",
+            "neg",
         "ceil", "floor", "round", "sqr", "copy", "rcp", "rsqr", "asinh", "atan")},
     "softabs": (MATRIX, "y = softabs(x, epsilon = 0.1);", {}),
     "elu alpha": (MATRIX, "y = elu(x, alpha = 0.3);", {}),
     "selu other": (MATRIX, "y = selu(x, alpha = 1.2, lambda = 1.1);", {}),
     "leaky_relu": (MATRIX, "y = leaky_relu(x, alpha = 0.2);", {}),
-    "log2 and sqrt": (MATRIX, "p = abs(x); q = add(p, 0.5); r = log2(q); s = rsqrt(q); t = sqrt(q); u = add(r, s); y = add(u, t);", {}),
+    "log2 and sqrt": (MATRIX,
+        "p = abs(x); q = add(p, 0.5); r = log2(q); s = rsqrt(q); t = sqrt(q); u = add(r, s); y = add(u, t);", {}),
     "literal first": (MATRIX, "y = div(1.0, x);", {}),
-    "broadcast from the front": (IMAGE, "v = variable<scalar>(shape = [1, 4], label = 'v'); y = mul(x, v);", {"v": (1, 4)}),
+    "broadcast from the front": (IMAGE, "v = variable<scalar>(shape = [1, 4], label = 'v'); y = mul(x, v);", {"v": (1,
+        4)}),
     "comparison": (MATRIX, "a = lt(x, 0.1); b = ne(x, 0.0); c = and(a, b); y = select(c, x, 1.5);", {}),
     "clamp": (MATRIX, "y = clamp(x, -0.2, 0.4);", {}),
-    "clamp by tensors": (MATRIX, "v = variable<scalar>(shape = [3, 5], label = 'v'); y = clamp(x, v, 0.9);", {"v": (3, 5)}),
+    "clamp by tensors": (MATRIX, "v = variable<scalar>(shape = [3, 5], label = 'v'); y = clamp(x, v, 0.9);", {"v": (3,
+        5)}),
     "slice to the end": (IMAGE, "y = slice(x, axes = [2, 3], begin = [1, -3], end = [0, 0]);", {}),
     "slice with stride": (IMAGE, "y = slice(x, axes = [3], begin = [1], end = [7], stride = [2]);", {}),
     "reshape in part": (IMAGE, "y = reshape(x, axis_start = 1, axis_count = 2, shape = [-1]);", {}),
     "reshape keeping": (IMAGE, "y = reshape(x, shape = [0, 2, -1]);", {}),
     "transpose in part": (IMAGE, "y = transpose(x, axes = [1, 0]);", {}),
     "squeeze and unsqueeze": (IMAGE, "a = unsqueeze(x, axes = [0, 3]); y = squeeze(a, axes = [0]);", {}),
-    "split by ratios": (IMAGE, "[a, b] = split(x, axis = 1, ratios = [1, 3]); c = relu(b); y = concat([c, a], axis = 1);", {}),
+    "split by ratios": (IMAGE,
+        "[a, b] = split(x, axis = 1, ratios = [1, 3]); c = relu(b); y = concat([c, a], axis = 1);", {}),
     "stack and unstack": (TOKENS, "[a, b, c] = unstack(x, axis = 1); y = stack([c, a, b], axis = 2);", {}),
     "tile": (MATRIX, "y = tile(x, repeats = [2, 3]);", {}),
     "pad": (IMAGE, "y = pad(x, padding = [(0, 0), (0, 0), (1, 2), (0, 1)], border = 'reflect');", {}),
@@ -51,8 +56,10 @@ CASES: dict[str, tuple[tuple[int, ...], str, dict[str, np.ndarray]]] = {
     "softmax over two axes": (IMAGE, "y = softmax(x, axes = [1, 2]);", {}),
     "matmul transposed": (TOKENS, "v = variable<scalar>(shape = [2, 5, 3], label = 'v');"
                           " y = matmul(x, v, transposeA = true, transposeB = true);", {"v": (2, 5, 3)}),
-    "linear without bias": (MATRIX, "v = variable<scalar>(shape = [4, 5], label = 'v'); y = linear(x, v);", {"v": (4, 5)}),
-    "linear literal bias": (MATRIX, "v = variable<scalar>(shape = [4, 5], label = 'v'); y = linear(x, v, 0.5);", {"v": (4, 5)}),
+    "linear without bias": (MATRIX, "v = variable<scalar>(shape = [4, 5], label = 'v'); y = linear(x, v);", {"v": (4,
+        5)}),
+    "linear literal bias": (MATRIX, "v = variable<scalar>(shape = [4, 5], label = 'v'); y = linear(x, v, 0.5);",
+        {"v": (4, 5)}),
     "conv automatic padding": (IMAGE, "v = variable<scalar>(shape = [3, 4, 3, 2], label = 'v');"
                                " y = conv(x, v, stride = [2, 1]);", {"v": (3, 4, 3, 2)}),
     "conv depthwise": (IMAGE, "v = variable<scalar>(shape = [4, 1, 3, 3], label = 'v');"
@@ -60,20 +67,25 @@ CASES: dict[str, tuple[tuple[int, ...], str, dict[str, np.ndarray]]] = {
     "deconv": (IMAGE, "v = variable<scalar>(shape = [4, 3, 3, 3], label = 'v');"
                " y = deconv(x, v, stride = [2, 2], padding = [(1, 1), (1, 1)]);", {"v": (4, 3, 3, 3)}),
     "deconv to a shape": (IMAGE, "v = variable<scalar>(shape = [4, 3, 3, 3], label = 'v');"
-                          " y = deconv(x, v, stride = [2, 2], padding = [(1, 1), (1, 1)], output_shape = [2, 3, 12, 15]);",
+                          " y = deconv(x, v, stride = [2, 2], "
+                              "padding = [(1, 1), (1, 1)], output_shape = [2, 3, 12, 15]);",
                           {"v": (4, 3, 3, 3)}),
     "max_pool": (IMAGE, "y = max_pool(x, size = [1, 1, 3, 2], stride = [1, 1, 2, 2], border = 'ignore');", {}),
-    "avg_pool": (IMAGE, "y = avg_pool(x, size = [1, 1, 3, 3], padding = [(0, 0), (0, 0), (1, 1), (1, 0)], border = 'constant');", {}),
-    "avg_pool ignoring": (IMAGE, "y = avg_pool(x, size = [1, 1, 3, 3], padding = [(0, 0), (0, 0), (1, 1), (1, 0)], border = 'ignore');", {}),
+    "avg_pool": (IMAGE, "y = avg_pool(x, size = [1, 1, 3, 3], "
+        "padding = [(0, 0), (0, 0), (1, 1), (1, 0)], border = 'constant');", {}),
+    "avg_pool ignoring": (IMAGE,
+        "y = avg_pool(x, size = [1, 1, 3, 3], padding = [(0, 0), (0, 0), (1, 1), (1, 0)], border = 'ignore');", {}),
     "box": (IMAGE, "y = box(x, size = [1, 1, 2, 3], padding = [(0, 0), (0, 0), (0, 1), (1, 1)]);", {}),
-    "box normalized": (IMAGE, "y = box(x, size = [1, 1, 2, 3], normalize = true, padding = [(0, 0), (0, 0), (0, 0), (0, 0)]);", {}),
+    "box normalized": (IMAGE,
+        "y = box(x, size = [1, 1, 2, 3], normalize = true, padding = [(0, 0), (0, 0), (0, 0), (0, 0)]);", {}),
     "batch norm": (IMAGE, "v = variable<scalar>(shape = [1, 4], label = 'v'); w = abs(v);"
                    " y = batch_normalization(x, v, w, v, v, epsilon = 0.01);", {"v": (1, 4)}),
     "batch norm of literals": (IMAGE, "y = batch_normalization(x, 0.1, 1.2, 0.0, 1.0, epsilon = 0.01);", {}),
     "l2 norm": (IMAGE, "y = l2_normalization(x, axes = [1]);", {}),
     "l2 norm with epsilon": (IMAGE, "y = l2_normalization(x, axes = [1, 2], bias = 0.5, epsilon = 0.1);", {}),
     "l1 norm": (IMAGE, "y = l1_normalization(x, axes = [1], epsilon = 0.1);", {}),
-    "lrn": (IMAGE, "y = local_response_normalization(x, size = [1, 3, 1, 1], alpha = 0.5, beta = 0.6, bias = 1.1);", {}),
+    "lrn": (IMAGE, "y = local_response_normalization(x, size = [1, 3, 1, 1], alpha = 0.5, beta = 0.6, bias = 1.1);",
+        {}),
     "nearest_upsample": (IMAGE, "y = nearest_upsample(x, factor = [2, 3]);", {}),
     "nearest_downsample": (IMAGE, "y = nearest_downsample(x, factor = [3, 2]);", {}),
     "area_downsample": (IMAGE, "y = area_downsample(x, factor = [2, 2]);", {}),
@@ -85,7 +97,9 @@ CASES: dict[str, tuple[tuple[int, ...], str, dict[str, np.ndarray]]] = {
 
 
 def graph(shape: tuple[int, ...], body: str, head: str = "") -> str:
-    return f"version 1.0;\n{head}graph g(x) -> (y)\n{{\n    x = external<scalar>(shape = {list(shape)});\n    {body}\n}}\n"
+    return (
+        f"version 1.0;\n{head}graph g(x) -> (y)\n{{\n    x = external<scalar>(shape = {list(shape)});\n    {body}\n}}\n"
+    )
 
 
 def check(text: str, shape: tuple[int, ...], values: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -105,7 +119,9 @@ def test_operator(name: str) -> None:
 
 def test_halves_round_away_from_zero() -> None:
     values = {"v": np.asarray([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]], np.float32)}
-    text = graph((1, 6), "v = variable<scalar>(shape = [1, 6], label = 'v'); a = mul(x, 0.0); b = add(v, a); y = round(b);")
+    text = graph(
+        (1, 6), "v = variable<scalar>(shape = [1, 6], label = 'v'); a = mul(x, 0.0); b = add(v, a); y = round(b);"
+    )
     model = to_onnx_proto(text, values)
     (y,) = run_onnx(model.SerializeToString(), {"x": np.zeros((1, 6), np.float32)})
     assert y.tolist() == [[-3, -2, -1, 1, 2, 3]]

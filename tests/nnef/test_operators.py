@@ -27,8 +27,10 @@ def i64(*values: int) -> np.ndarray:
 
 CASES = {
     **{kind.lower(): one_node(kind, [X]) for kind in (
-        "Relu", "Sigmoid", "Tanh", "Softplus", "Selu", "Elu", "Abs", "Sign", "Sin", "Cos", "Exp", "Neg", "Ceil", "Floor",
-        "Erf", "HardSigmoid", "HardSwish", "Softsign", "LeakyRelu", "Identity", "ThresholdedRelu", "GlobalAveragePool",
+        "Relu", "Sigmoid", "Tanh", "Softplus", "Selu", "Elu", "Abs", "Sign", "Sin", "Cos", "Exp", "Neg", "Ceil",
+            "Floor",
+        "Erf", "HardSigmoid", "HardSwish", "Softsign", "LeakyRelu", "Identity", "ThresholdedRelu",
+            "GlobalAveragePool",
         "GlobalMaxPool", "Sinh", "Cosh", "Asinh", "Atan")},
     "mish": one_node("Mish", [X], opset=18),
     "gelu": one_node("Gelu", [X], opset=20),
@@ -108,7 +110,8 @@ CASES = {
     "reduce prod": one_node("ReduceProd", [X], axes=[1], opset=13),
     "argmax": one_node("ArgMax", [X], axis=-1, keepdims=0, out_type=INT64),
     "argmin": one_node("ArgMin", [X], axis=1, out_type=INT64),
-    **{f"softmax opset {o} axis {a}": one_node("Softmax", [X], opset=o, axis=a) for o in (11, 12, 13) for a in (-1, 1, 2)},
+    **{f"softmax opset {o} axis {a}": one_node("Softmax", [X], opset=o, axis=a) for o in (11, 12, 13) for a in (-1, 1,
+        2)},
     "softmax default 11": one_node("Softmax", [X], opset=11),
     "softmax default 13": one_node("Softmax", [X], opset=13),
     "log softmax 11": one_node("LogSoftmax", [X], opset=11, axis=2),
@@ -145,13 +148,17 @@ CASES = {
     "average pool with padding": one_node(
         "AveragePool", [X], kernel_shape=[3, 2], pads=[1, 1, 1, 0], count_include_pad=1),
     "average pool ceil": one_node("AveragePool", [X], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
-    "quantize": one_node("QuantizeLinear", [X, ("s", np.float32(0.05)), ("z", np.uint8(120))], out_type=TensorProto.UINT8),
+    "quantize": one_node("QuantizeLinear", [X, ("s", np.float32(0.05)), ("z", np.uint8(120))],
+        out_type=TensorProto.UINT8),
 }  # fmt: skip
 
 for mode, coordinates, factor, size in (
-    ("nearest", "asymmetric", 2.0, None), ("nearest", "half_pixel", 3.0, None), ("nearest", "align_corners", None, (13, 7)),
-    ("linear", "half_pixel", 2.0, None), ("linear", "align_corners", 2.0, None), ("linear", "half_pixel", None, (5, 17)),
-    ("linear", "asymmetric", 1.5, None), ("cubic", "half_pixel", 2.0, None), ("linear", "pytorch_half_pixel", 0.5, None),
+    ("nearest", "asymmetric", 2.0, None), ("nearest", "half_pixel", 3.0, None), ("nearest", "align_corners", None,
+        (13, 7)),
+    ("linear", "half_pixel", 2.0, None), ("linear", "align_corners", 2.0, None), ("linear", "half_pixel", None, (5,
+        17)),
+    ("linear", "asymmetric", 1.5, None), ("cubic", "half_pixel", 2.0, None), ("linear", "pytorch_half_pixel", 0.5,
+        None),
 ):  # fmt: skip
     sizes = ["", ("n", i64(2, 6, *size))] if size else [("s", np.asarray([1, 1, factor, factor], np.float32))]
     CASES[f"resize {mode} {coordinates} {factor or size}"] = one_node(
@@ -173,7 +180,8 @@ def test_quantized_weights_stay_integers() -> None:
         helper.make_node("Gemm", ["x", "w"], ["y"], transB=1),
     ]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", FLOAT, (2, 64))], [helper.make_tensor_value_info("y", FLOAT, None)],
+        nodes, "g", [helper.make_tensor_value_info("x", FLOAT, (2, 64))], [helper.make_tensor_value_info("y", FLOAT,
+            None)],
         [numpy_helper.from_array(levels, "q"), numpy_helper.from_array(np.abs(w(300)) + 0.01, "s"),
          numpy_helper.from_array(np.full(300, 3, np.int8), "z")],
     )  # fmt: skip

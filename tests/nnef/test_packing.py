@@ -158,7 +158,9 @@ def test_types_come_back(tmp_path: Path) -> None:
 
 def test_quantized_items_and_graph_quant_survive(tmp_path: Path) -> None:
     levels = np.round(128 + np.random.default_rng(0).standard_normal((90, 70)) * 9).astype(np.uint8)
-    quant = b'"w": zero_point_linear_quantize(zero_point = 128, scale = 0.1, bits = 8, signed = false, symmetric = false);\n'
+    quant = (
+        b'"w": zero_point_linear_quantize(zero_point = 128, scale = 0.1, bits = 8, signed = false, symmetric = false);'
+    )
     data = dat.build(levels, item=(2, 8))
     source = write_model(tmp_path / "m.nnef.tar", {}, extra={"w.dat": data, "graph.quant": quant})
     report = nnc_nnef.pack(source, tmp_path / "p.nnef.tar")
@@ -203,7 +205,9 @@ def test_update_appends(packed: Path, tmp_path: Path) -> None:
         assert np.abs(model["fc2.weight"].read() - new).max() < 0.05
         assert np.array_equal(model["fc1/weight"].read(), old["fc1/weight"].read())
     assert nnc_nnef.verify(tmp_path / "v2.nnef.tar").ok
-    nnc_nnef.update(tmp_path / "v2.nnef.tar", tmp_path / "v2.nnef.tar", {"fc2.weight": new * 2}, PackOptions(force=True))
+    nnc_nnef.update(
+        tmp_path / "v2.nnef.tar", tmp_path / "v2.nnef.tar", {"fc2.weight": new * 2}, PackOptions(force=True)
+    )
     with nnc_nnef.open(tmp_path / "v2.nnef.tar") as model:
         assert np.abs(model["fc2.weight"].read() - 2 * new).max() < 0.1
     for bad in ({"fc1/bias": new}, {"nothing": new}, {"fc2.weight": new[:3]}):

@@ -114,12 +114,22 @@ class Builder:
         parts = [self.unsqueeze(s, 0) if isinstance(s, str) else self.ints(s) for s in sizes]
         return self.op("Reshape", x, self.op("Concat", *parts, axis=0))
 
-    def conv(self, x: str, name: str, cin: int, cout: int, k: int, stride: int = 1, groups: int = 1, pad: int | None = None) -> str:
+    def conv(
+        self, x: str, name: str, cin: int, cout: int, k: int, stride: int = 1, groups: int = 1, pad: int | None = None
+    ) -> str:
         p = k // 2 if pad is None else pad
         weight = self.weight(f"{name}.weight", cout, cin // groups, k, k)
         bias = self.weight(f"{name}.bias", cout, scale=0.1)
         return self.op(
-            "Conv", x, weight, bias, dilations=[1, 1], group=groups, kernel_shape=[k, k], pads=[p] * 4, strides=[stride] * 2
+            "Conv",
+            x,
+            weight,
+            bias,
+            dilations=[1, 1],
+            group=groups,
+            kernel_shape=[k, k],
+            pads=[p] * 4,
+            strides=[stride] * 2,
         )
 
     def batch_norm(self, x: str, name: str, channels: int) -> str:

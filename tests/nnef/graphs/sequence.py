@@ -54,7 +54,9 @@ def _state(b: Builder, x: str, ways: int, hidden: int) -> str:
     return b.op("ConstantOfShape", shape, value=zero)
 
 
-def _recurrent(b: Builder, kind: str, x: str, size: int, hidden: int, ways: int, name: str, **attribs: object) -> list[str]:
+def _recurrent(
+    b: Builder, kind: str, x: str, size: int, hidden: int, ways: int, name: str, **attribs: object
+) -> list[str]:
     gates = {"LSTM": 4, "GRU": 3}[kind]
     inputs = [
         x,

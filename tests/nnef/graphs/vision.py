@@ -75,7 +75,9 @@ def resnet18(opset: int) -> onnx.ModelProto:
     return b.finish(b.linear(b.pool_to_vector(x, cin), "fc", cin, 10))
 
 
-def _inverted(b: Builder, x: str, name: str, cin: int, cout: int, k: int, stride: int, expand: int, act, se=None) -> str:
+def _inverted(
+    b: Builder, x: str, name: str, cin: int, cout: int, k: int, stride: int, expand: int, act, se=None
+) -> str:
     hidden = cin * expand
     y = act(b.conv(x, f"{name}.expand", cin, hidden, 1)) if expand != 1 else x
     y = act(b.conv(y, f"{name}.depthwise", hidden, hidden, k, stride, groups=hidden))
@@ -107,7 +109,12 @@ def mobilenetv3(opset: int) -> onnx.ModelProto:
     x = b.hard_swish(b.conv(b.input("input", 1, 3, 32, 32), "features.0.0", 3, 8, 3, 2))
     cin = 8
     for i, (t, c, k, s, act, squeeze) in enumerate(
-        ((1, 8, 3, 2, relu, se), (4, 12, 3, 2, relu, None), (3, 12, 5, 1, b.hard_swish, se), (6, 16, 5, 2, b.hard_swish, se))
+        (
+            (1, 8, 3, 2, relu, se),
+            (4, 12, 3, 2, relu, None),
+            (3, 12, 5, 1, b.hard_swish, se),
+            (6, 16, 5, 2, b.hard_swish, se),
+        )
     ):
         x, cin = _inverted(b, x, f"features.{i + 1}", cin, c, k, s, t, act, squeeze), c
     x = b.hard_swish(b.conv(x, "features.12.0", cin, 48, 1))
