@@ -181,7 +181,8 @@ def _source(q: _Quantized, base_qp: int) -> Source:
 
 def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, context: Context) -> Coded:
     integers = {q.part.name: q.integers for q in quantized}
-    if plan.parent and not any(values.any() for values in integers.values()):
+    # Raw floats have no integers.
+    if plan.parent and not any((q.integers if q.integers.size else q.source).any() for q in quantized):
         return Coded(b"", {})
     first = quantized[0]
     own = options.per_tensor.get(plan.names[0], TensorParams())
