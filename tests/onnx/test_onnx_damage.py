@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,10 +48,8 @@ def decoded(path: Path) -> set[tuple[str, tuple[int, ...], bytes]]:
     return values
 
 
-def check_damaged(data: bytes, folder: Path, right: set[tuple[str, tuple[int, ...], bytes]]) -> bool:
-    """Decode a damaged file; returns whether it was refused."""
-    path = folder / "damaged.onnx"
-    path.write_bytes(data)
+def is_refused(path: Path, right: set[tuple[str, tuple[int, ...], bytes]]) -> bool:
+    """Decode a damaged file; what is decoded in spite of the damage must be right."""
     try:
         found = decoded(path)
     except NNRError:
@@ -70,24 +69,24 @@ def flips(data: bytes, count: int, seed: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bit_flips(name: str, packed_files: dict[str, bytes], tmp_path: Path) -> None:
-    data = packed_files[name]
-    (tmp_path / "right.onnx").write_bytes(data)
-    right = decoded(tmp_path / "right.onnx")
-    refused = sum(check_damaged(changed, tmp_path, right) for changed in flips(data, FLIPS_PER_FILE, NAMES.index(name)))
-    assert refused > 0
+    path = tmp_path / "m.onnx"
+    path.write_bytes(packed_files[name])
+    right = decoded(path)
+    refused = 0
+    for changed in flips(packed_files[name], FLIPS_PER_FILE, NAMES.index(name)):
+        path.write_bytes(changed)
+        refused += is_refused(path, right)
+    assert refused > FLIPS_PER_FILE // 10
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_truncations(name: str, packed_files: dict[str, bytes], tmp_path: Path) -> None:
-    data = packed_files[name]
-    (tmp_path / "right.onnx").write_bytes(data)
-    right = decoded(tmp_path / "right.onnx")
-    # Every position of one file, and of the others the ends, where fields meet, and a sample between.
-    step = 1 if name == "float16" else 29
-    lengths = {*range(0, len(data), step), *range(64), *range(len(data) - 600, len(data))}
-    for length in sorted(lengths):
-        if length >= 0:
-            check_damaged(data[:length], tmp_path, right)
+def test_every_truncation(name: str, packed_files: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(packed_files[name])
+    right = decoded(path)
+    for length in reversed(range(len(packed_files[name]))):
+        os.truncate(path, length)
+        is_refused(path, right)
 
 
 def test_truncated_files_are_refused_whole(packed_files: dict[str, bytes], tmp_path: Path) -> None:
