@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ..errors import CarryError, ConversionError, GraphTextError
+from ..labels import check_label
 from ..parse import parse_graph
 from .fragments import DEFINITIONS
 from .onnx_to_nnef import Port
+from .quantization import Affine, affine
 from .skeleton import OPSET
 from .trace import Placeholders
 from .transforms_back import PRIMITIVE_ONLY, custom_functions, custom_transforms, expressible
@@ -32,6 +34,41 @@ class Stored(msgspec.Struct, frozen=True):
     dtype: str
 
 
+class Widened(msgspec.Struct, frozen=True):
+    """A stored tensor that the graph reads in another type.
+
+    Attributes:
+        stored: its name.
+        inner: name of what the graph reads.
+        elem_type: type the graph reads.
+        affine: how stored levels become values, if they are levels.
+    """
+
+    stored: str
+    inner: str
+    elem_type: int
+    affine: Affine | None
+
+    def write(self, nodes: list[onnx.NodeProto], constants: list[TensorProto]) -> None:
+        """Writes the nodes between stored and read form."""
+        steps: list[tuple[str, Array | None]] = [("Cast", None)]
+        if self.affine is not None:
+            steps += [("Sub", self.affine.zero), ("Mul", self.affine.scale), ("Add", self.affine.shift)]
+            steps = [(op, value) for op, value in steps if op in ("Cast", "Mul") or np.any(value)]
+        name = self.stored
+        for number, (op, value) in enumerate(steps):
+            output = self.inner if number == len(steps) - 1 else f"{self.inner}.{op.lower()}"
+            inputs = [name]
+            if value is not None:
+                inputs.append(f"{output}_by")
+                constants.append(numpy_helper.from_array(np.asarray(value, np.float32), inputs[1]))
+            node = helper.make_node(op, inputs, [output], name=f"{output}_node")
+            if op == "Cast":
+                node.attribute.append(helper.make_attribute("to", self.elem_type))
+            nodes.append(node)
+            name = output
+
+
 class OnnxGraph(msgspec.Struct, frozen=True):
     """A converted model without the values of its variables.
 
@@ -40,6 +77,7 @@ class OnnxGraph(msgspec.Struct, frozen=True):
         weights: tensor name in the model -> (variable label, shape there, numpy type name).
         inputs: graph inputs.
         outputs: graph outputs.
+        affine: how stored levels become values, by variable label.
         notes: what the user should know.
     """
 
@@ -47,6 +85,7 @@ class OnnxGraph(msgspec.Struct, frozen=True):
     weights: Mapping[str, tuple[str, tuple[int, ...], str]]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    affine: Mapping[str, Affine]
     notes: tuple[str, ...]
 
 
@@ -98,7 +137,7 @@ def _attach(graph: Any, stored: Mapping[str, Stored], placeholders: Placeholders
             _expand_constant(op, graph)
         if op.name != "variable":
             continue
-        label, shape = op.attribs["label"], tuple(op.attribs["shape"])
+        label, shape = check_label(op.attribs["label"]), tuple(op.attribs["shape"])
         entry = stored.get(label)
         if entry is None:
             raise GraphTextError(f"variable {label!r} is not in the archive")
@@ -151,13 +190,16 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
 
     weights: dict[str, tuple[str, tuple[int, ...], str]] = {}
     taken = {tensor.name for tensor in graph.tensors if tensor.name and placeholders.find(tensor.data) is None}
-    widened: list[tuple[str, str, int]] = []
+    widened: list[Widened] = []
+    maps = _affine_maps(source, labels, placeholders)
     notes: list[str] = []
     for op in graph.operations:
         for key, value in op.attribs.items():
             if placeholders.find(value) is not None:
                 raise CarryError(f"a variable became attribute {key!r} of {op.type!r}", reason="attribute")
     for tensor in graph.tensors:
+        # The maps above carry what graph.quant says of variables; annotations would repeat it in another dialect.
+        tensor.quant = {}
         traced = placeholders.find(tensor.data)
         if traced is None:
             continue
@@ -167,16 +209,20 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
         taken.add(name)
         dtype = np.dtype(tensor.data.dtype)
         weights[name] = (traced.name, tuple(tensor.data.shape), dtype.name)
-        wide = _computed_type(dtype)
+        levels = maps.get(traced.name)
+        wide = np.dtype(np.float32) if levels is not None else _computed_type(dtype)
         tensor.data = None
         if wide != dtype:
             inner = _free(f"{name}.{wide.name}", taken)
             taken.add(inner)
-            widened.append((name, inner, helper.np_dtype_to_tensor_dtype(wide)))
+            widened.append(Widened(name, inner, helper.np_dtype_to_tensor_dtype(wide), levels))
             tensor.name, tensor.dtype = inner, wide.type
         else:
             tensor.name = name
     missing = [label for label in labels.values() if label not in {entry[0] for entry in weights.values()}]
+    quantized = [name for name, tensor in source.tensors.items() if tensor.quantization and name not in labels]
+    if quantized:
+        notes.append(f"graph.quant of {len(quantized)} activations is left out; ONNX computes them in floating point")
     unread = _unread(source, labels)
     for label in missing:
         if label not in unread:
@@ -186,8 +232,8 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
     build_graph(graph, proto)
     inputs = _ports(source, source.inputs, graph.inputs)
     outputs = _ports(source, source.outputs, graph.outputs)
-    model = _to_opset(proto, widened, {name for name in weights} | {inner for _, inner, _ in widened})
-    return OnnxGraph(model, weights, inputs, outputs, tuple(notes))
+    model = _to_opset(proto, widened, {*weights, *(item.inner for item in widened)})
+    return OnnxGraph(model, weights, inputs, outputs, maps, tuple(notes))
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -221,14 +267,24 @@ def _ports(source: Any, names: Any, tensors: Any) -> tuple[Port, ...]:
     )
 
 
-def _to_opset(graph: Any, widened: list[tuple[str, str, int]], weights: set[str]) -> ModelProto:
+def _affine_maps(source: Any, labels: Mapping[str, str], placeholders: Placeholders) -> dict[str, Affine]:
+    """Maps for variables that the graph takes for scalars and the archive stores as integers."""
+    maps = {}
+    for name, label in labels.items():
+        tensor = source.tensors[name]
+        if tensor.dtype == "scalar" and np.dtype(tensor.data.dtype).kind in "iu":
+            maps[label] = affine(tensor.quantization or {}, len(tensor.shape), label)
+    return maps
+
+
+def _to_opset(graph: Any, widened: list[Widened], weights: set[str]) -> ModelProto:
     """Opset 13: axes as inputs, constants no longer inputs, integers 64 bits wide, stored types cast on use."""
     constants = {proto.name for proto in graph.initializer}
     kept = [info for info in graph.input if info.name not in constants and info.name not in weights]
-    nodes = [
-        helper.make_node("Cast", [stored], [inner], name=f"{inner}_cast", to=kind) for stored, inner, kind in widened
-    ]
+    nodes: list[onnx.NodeProto] = []
     extra: list[TensorProto] = []
+    for item in widened:
+        item.write(nodes, extra)
     for node in graph.node:
         key = {"Squeeze": "axes", "Unsqueeze": "axes", "ReduceSum": "axes", "Split": "split"}.get(node.op_type)
         if key is not None:

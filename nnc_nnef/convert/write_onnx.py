@@ -223,7 +223,13 @@ def _check(
 
     def getter(variable: Variable) -> Callable[[], Array]:
         recoded = builder.recoded.get(variable.label)
-        return lambda: variable.read() if recoded is None else recoded
+        levels = graph.affine.get(variable.label)
+
+        def values() -> Array:
+            stored = variable.read() if recoded is None else recoded
+            return stored if levels is None else levels.apply(stored)
+
+        return values
 
     variables = [(label, getter(model[label])) for label in model if label in labels or model[label].dtype is not None]
     shapes = {name: shape for name, (_, shape, _) in graph.weights.items()}
