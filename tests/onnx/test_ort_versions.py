@@ -21,18 +21,28 @@ from nnc_onnx.carriage import ELEMENT_TYPES
 CHILD = Path(__file__).with_name("session_child.py")
 # 1.17 was built for numpy 1; the others run with the numpy of the test environment.
 RELEASES = {"1.17.3": ("numpy<2",), "1.20.1": (), "1.23.2": (), "newest": ()}
+TOO_OLD = "1.16.3"
 
 
 @pytest.fixture(scope="module", params=list(RELEASES))
 def site(request) -> Path:
     """Folder with one release of onnxruntime."""
-    release = request.param
+    return install(request, request.param, RELEASES[request.param])
+
+
+@pytest.fixture(scope="module")
+def old_site(request) -> Path:
+    """Folder with a release that is not served."""
+    return install(request, TOO_OLD, ("numpy<2",))
+
+
+def install(request: pytest.FixtureRequest, release: str, others: tuple[str, ...]) -> Path:
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
     folder = request.config.cache.mkdir(f"onnxruntime-{release}-{python}")
     if not (folder / "complete").exists():
         wanted = "onnxruntime" if release == "newest" else f"onnxruntime=={release}"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        command += ["--upgrade", "--target", str(folder), wanted, *RELEASES[release]]
+        command += ["--upgrade", "--target", str(folder), wanted, *others]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"onnxruntime {release} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
@@ -92,3 +102,20 @@ def test_release(site, folder, model):
                 assert np.allclose(lazy[name], expected[name], atol=1e-4)
             else:
                 assert np.array_equal(lazy[name], expected[name])
+
+
+def test_release_that_is_too_old_is_refused_in_one_line(old_site):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import onnxruntime\n"
+        "from nnc_onnx.library import get_library_path\n"
+        "try: import nnc_onnx.loader\n"
+        "except Exception as error: print(error.code, error)\n"
+        "try: onnxruntime.SessionOptions().register_custom_ops_library(get_library_path())\n"
+        "except Exception as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(old_site)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    python, native = done.stdout.splitlines()
+    assert python.startswith(f"NNC-E221 onnxruntime {TOO_OLD} is too old, 1.17 or newer is needed")
+    assert f"NNC-E221: onnxruntime {TOO_OLD} is too old" in native
