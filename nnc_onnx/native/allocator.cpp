@@ -23,7 +23,7 @@ struct TensorAllocator {
 
 void* NNC_ORT_CALL allocate(ort::Allocator*, std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  if (CacheEntry* entry = on_offer; entry != nullptr && bytes >= entry->bytes && bytes <= entry->capacity) {
+  if (CacheEntry* entry = on_offer; entry != nullptr && bytes >= entry->source.bytes && bytes <= entry->capacity) {
     on_offer = nullptr;
     ++stats().cache_loans;
     return entry->block;

@@ -1,6 +1,7 @@
 #include "cache.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "blocks.h"
@@ -21,23 +22,57 @@ Cache& Cache::instance() {
   return *cache;
 }
 
-void Cache::add(CacheEntry& entry, void* owner, std::size_t budget) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  later_.reserve(entries_.size() + 1);
-  entry.owner = owner;
-  entry.id = ++last_id_;
-  entry.budget = budget;
-  entries_.emplace(entry.id, &entry);
-  budgets_.insert(budget);
+bool CacheSource::operator==(const CacheSource& other) const {
+  return crc32 == other.crc32 && payload_bytes == other.payload_bytes && element == other.element &&
+         bytes == other.bytes &&
+         (payload == other.payload || std::memcmp(payload, other.payload, payload_bytes) == 0);
 }
 
-void Cache::remove(CacheEntry& entry) {
+CacheEntry& Cache::add(const CacheSource& source, void* owner, std::size_t budget) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  later_.reserve(entries_.size() + 1);
+  CacheEntry* entry = nullptr;
+  for (auto& item : entries_)
+    if (item.second->source == source) entry = item.second.get();
+  const auto asked = budgets_.insert(budget);
+  try {
+    if (entry == nullptr) {
+      auto made = std::make_unique<CacheEntry>();
+      made->source = source;
+      made->owner = owner;
+      made->id = last_id_ + 1;
+      made->users.push_back({owner, source.payload, budget});
+      entry = made.get();
+      entries_.emplace(made->id, std::move(made));
+      ++last_id_;
+    } else {
+      entry->users.push_back({owner, source.payload, budget});
+    }
+  } catch (...) {
+    budgets_.erase(asked);
+    throw;
+  }
+  return *entry;
+}
+
+void Cache::remove(CacheEntry& entry, void* owner) {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return entry.state != CacheEntry::State::decoding && entry.pins == 0; });
-  drop(entry);
-  entries_.erase(entry.id);
-  budgets_.erase(budgets_.find(entry.budget));
-  // A smaller budget than before: what was kept last goes first, any order would do.
+  changed_.wait(lock, [&] {
+    return entry.state != CacheEntry::State::decoding && (entry.pins == 0 || entry.users.size() > 1);
+  });
+  const auto user = std::find_if(entry.users.begin(), entry.users.end(),
+                                 [&](const CacheEntry::User& other) { return other.owner == owner; });
+  budgets_.erase(budgets_.find(user->budget));
+  entry.users.erase(user);
+  if (entry.users.empty()) {
+    drop(entry);
+    const std::uint64_t id = entry.id;
+    entries_.erase(id);
+  } else {
+    entry.owner = entry.users.front().owner;
+    entry.source.payload = entry.users.front().payload;
+  }
+  // The budget may be smaller now. Any order of dropping would do.
   for (auto item = entries_.begin(); item != entries_.end() && used_ > this->budget(); ++item)
     if (item->second->state == CacheEntry::State::ready && item->second->pins == 0) drop(*item->second);
 }
@@ -66,7 +101,7 @@ void Cache::measure(const CacheEntry& from) {
 
 // Makes room by dropping entries that are needed later than `entry`; false when there are not enough of them.
 bool Cache::claim(CacheEntry& entry) {
-  const std::size_t need = (entry.bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
+  const std::size_t need = (entry.source.bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
   if (need > budget()) return false;
   later_.clear();
   std::size_t room = budget() > used_ ? budget() - used_ : 0;
@@ -131,7 +166,7 @@ Cache::Use Cache::use(CacheEntry& entry, std::size_t ahead) {
   std::uint64_t id = entry.follower;
   for (std::uint64_t steps = 1; result.ahead.size() < ahead && steps < entries_.size(); ++steps) {
     const auto found = entries_.find(id);
-    if (found == entries_.end() || found->second == &entry) break;
+    if (found == entries_.end() || found->second.get() == &entry) break;
     CacheEntry& next = *found->second;
     if (next.state == CacheEntry::State::absent) {
       if (!claim(next)) break;

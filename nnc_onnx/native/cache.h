@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <unordered_map>
@@ -14,20 +15,38 @@
 
 namespace nnc {
 
-// What a decode operator registers with the cache. The fields belong to the cache and its lock.
+// What a tensor is decoded from and to. Equal sources give equal tensors.
+struct CacheSource {
+  const std::uint8_t* payload = nullptr;
+  std::size_t payload_bytes = 0;
+  std::uint32_t crc32 = 0;  // finds candidates quickly; the bytes decide
+  int element = 0;          // element type
+  std::size_t bytes = 0;    // of the decoded tensor
+
+  bool operator==(const CacheSource& other) const;
+};
+
+// A tensor of the cache, shared by all decode operators of all sessions that have the same payload. The fields belong
+// to the cache and its lock; `owner` and `block` may also be read by whoever has claimed or pinned the entry.
 struct CacheEntry {
-  explicit CacheEntry(std::size_t size) : bytes(size) {}
+  CacheEntry() = default;
   CacheEntry(const CacheEntry&) = delete;
   CacheEntry& operator=(const CacheEntry&) = delete;
 
   enum class State { absent, decoding, ready };
 
-  const std::size_t bytes;
-  void* owner = nullptr;  // handed back with tensors to decode ahead
+  struct User {
+    void* owner;
+    const std::uint8_t* payload;
+    std::size_t budget;
+  };
+
+  CacheSource source;
+  void* owner = nullptr;  // one of the users: whom to ask to decode ahead
+  std::vector<User> users;
   std::uint64_t id = 0;
   std::uint64_t follower = 0;  // id of the entry that was used next, 0 when unknown
   std::uint64_t next_use = 0;  // uses from now until this one; scratch of a plan
-  std::size_t budget = 0;
   State state = State::absent;
   std::uint32_t pins = 0;
   std::uint8_t* block = nullptr;
@@ -38,10 +57,11 @@ class Cache {
  public:
   static Cache& instance();
 
-  // `budget` is what the entry's session asks for; the largest of all entries counts.
-  void add(CacheEntry& entry, void* owner, std::size_t budget);
-  // Waits until nobody decodes or reads the entry.
-  void remove(CacheEntry& entry);
+  // The entry for `source`, whose payload stays where it is until `owner` is removed. `budget` is what the session of
+  // `owner` asks for; the largest of all counts.
+  CacheEntry& add(const CacheSource& source, void* owner, std::size_t budget);
+  // Waits until nobody decodes the entry or, if `owner` is its last user, reads it. Then it may be gone.
+  void remove(CacheEntry& entry, void* owner);
 
   struct Use {
     bool ready = false;                // `entry.block` holds the tensor and is pinned: call unpin
@@ -64,7 +84,7 @@ class Cache {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::unordered_map<std::uint64_t, CacheEntry*> entries_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<CacheEntry>> entries_;
   std::vector<CacheEntry*> later_;  // scratch of claim, large enough for all entries
   std::multiset<std::size_t> budgets_;
   std::uint64_t last_id_ = 0;

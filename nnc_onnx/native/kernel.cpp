@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <memory>
 
 #include "allocator.h"
 #include "checksum.h"
@@ -53,7 +54,7 @@ Kernel::Kernel(const ort::Api* api, const OpType& type, const SessionConfig& con
 }
 
 Kernel::~Kernel() {
-  if (entry_) Cache::instance().remove(*entry_);
+  if (entry_ != nullptr) Cache::instance().remove(*entry_, this);
   --stats().kernels;
 }
 
@@ -62,9 +63,9 @@ ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, co
   std::unique_ptr<Kernel> kernel(new Kernel(api, type, config));
   if (ort::Status* status = kernel->read(info)) return status;
   if (config.cache_bytes != 0 && kernel->constant_payload_.data != nullptr) {
-    auto entry = std::make_unique<CacheEntry>(kernel->elements_ * type.bytes);
-    Cache::instance().add(*entry, kernel.get(), config.cache_bytes);
-    kernel->entry_ = std::move(entry);
+    const CacheSource source{kernel->constant_payload_.data, kernel->constant_payload_.elements, kernel->crc32_,
+                             type.element, static_cast<std::size_t>(kernel->elements_ * type.bytes)};
+    kernel->entry_ = &Cache::instance().add(source, kernel.get(), config.cache_bytes);
     kernel->shareable_ = config.lend && is_shareable(kernel->tensor_);
   }
   *out = kernel.release();
@@ -201,7 +202,7 @@ ort::Status* Kernel::hand_out(ort::KernelContext* context, void* out) {
     status = output(context, &out);
   }
   if (status == nullptr && out == entry_->block) return nullptr;
-  if (status == nullptr) std::memcpy(out, entry_->block, entry_->bytes);
+  if (status == nullptr) std::memcpy(out, entry_->block, entry_->source.bytes);
   Cache::instance().unpin(*entry_);
   return status;
 }
@@ -219,7 +220,7 @@ ort::Status* Kernel::compute_cached(ort::KernelContext* context) {
   ort::Status* status = nullptr;
   if (!use.claimed && out == nullptr) status = output(context, &out);
   if (status == nullptr)
-    jobs.push_back({this, use.claimed ? entry_->block : out, use.claimed ? entry_.get() : nullptr, true});
+    jobs.push_back({this, use.claimed ? entry_->block : out, use.claimed ? entry_ : nullptr, true});
   for (CacheEntry* next : use.ahead) jobs.push_back({static_cast<Kernel*>(next->owner), next->block, next, false});
   ort::Status* decoded = jobs.empty() ? nullptr : run_jobs(context, jobs);
   if (status != nullptr) return status;

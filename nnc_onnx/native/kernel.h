@@ -2,7 +2,6 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,7 +48,7 @@ class Kernel {
   std::uint32_t crc32_ = 0;
   ort::TensorView constant_payload_;  // empty when the payload is not an initializer of this graph
   std::atomic<bool> constant_checked_{false};
-  std::unique_ptr<CacheEntry> entry_;  // only if the payload is constant and the session has a cache
+  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session has a cache
   bool shareable_ = false;             // consumers only read the tensor, and onnxruntime takes it without a copy
 };
 

@@ -107,6 +107,20 @@ def test_memory_goes_with_the_sessions(chain, feeds):
     assert (stats().cache_bytes, stats().kernels) == (0, before.kernels)
 
 
+def test_sessions_share_equal_tensors(chain, feeds, expected):
+    gc.collect()
+    first, second = session(chain, LAYERS * TENSOR), session(chain, LAYERS * TENSOR)
+    counters(first, feeds, 1)
+    counts, outputs = counters(second, feeds, 2)
+    assert outputs == {expected}
+    assert (counts.decodes, counts.cache_bytes) == (0, LAYERS * TENSOR)
+    del first
+    gc.collect()
+    counts, outputs = counters(second, feeds, 2)
+    assert outputs == {expected}
+    assert (counts.decodes, counts.cache_bytes) == (0, LAYERS * TENSOR)
+
+
 def test_consumer_that_works_in_place_leaves_the_cache_alone():
     item = models.Packed("W", models.weights(64, 64), after="x")
     made = models.model(
