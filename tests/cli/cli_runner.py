@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import NamedTuple
+
+
+_INSTALLED = Path(sysconfig.get_path("scripts")) / "onnx-nnc"
+COMMAND = [str(_INSTALLED)] if _INSTALLED.exists() else [sys.executable, "-m", "nnc_onnx.cli"]
 
 
 class Result(NamedTuple):
@@ -25,9 +30,9 @@ class Result(NamedTuple):
 
 
 def onnx_nnc(*arguments: str | Path, folder: Path | None = None, environment: dict[str, str] | None = None) -> Result:
-    """Run ``onnx-nnc`` with the interpreter of the tests."""
+    """Run the installed ``onnx-nnc`` (or, not installed, its module)."""
     finished = subprocess.run(
-        [sys.executable, "-m", "nnc_onnx.cli", *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "COLUMNS": "200", "NNC_DEBUG": "", **(environment or {})},
         capture_output=True,
