@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .inspection import inspect
     from .library import get_library_path, stats
     from .loader import InferenceSession, register
-    from .packing import pack
+    from .packing import pack, pack_model
     from .running import run
-    from .unpacking import unpack
+    from .unpacking import unpack, unpack_model
     from .verification import verify
 
 __all__ = [
@@ -28,10 +28,12 @@ __all__ = [
     "get_library_path",
     "inspect",
     "pack",
+    "pack_model",
     "register",
     "run",
     "stats",
     "unpack",
+    "unpack_model",
     "verify",
 ]
 
@@ -44,10 +46,12 @@ _HOMES = {
     "get_library_path": "nnc_onnx.library",
     "inspect": "nnc_onnx.inspection",
     "pack": "nnc_onnx.packing",
+    "pack_model": "nnc_onnx.packing",
     "register": "nnc_onnx.loader",
     "run": "nnc_onnx.running",
     "stats": "nnc_onnx.library",
     "unpack": "nnc_onnx.unpacking",
+    "unpack_model": "nnc_onnx.unpacking",
     "verify": "nnc_onnx.verification",
 }
 

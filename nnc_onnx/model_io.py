@@ -157,6 +157,19 @@ def external_file_of(path: Path) -> Path:
     return path.with_name(path.name + ".data")
 
 
+def embed(tensor: onnx.TensorProto, data: Buffer) -> None:
+    """Give `tensor` its values inside the model."""
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
+    tensor.raw_data = memoryview(data).cast("B").tobytes()
+
+
+def written_bytes(path: Path, *, external: bool) -> int:
+    """Size of a model just written, with its external data file."""
+    files = [path, external_file_of(path)] if external else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 class ModelWriter:
     """Collects a model's files; see :func:`model_writer`."""
 
@@ -173,10 +186,8 @@ class ModelWriter:
         """Give `tensor` its values: in the external file if there is one, else embedded."""
         if self._external is not None:
             self._external.add(tensor, data)
-            return
-        del tensor.external_data[:]
-        tensor.ClearField("data_location")
-        tensor.raw_data = memoryview(data).cast("B").tobytes()
+        else:
+            embed(tensor, data)
 
     def finish(self, proto: onnx.ModelProto) -> None:
         """Write the ModelProto.

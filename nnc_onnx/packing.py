@@ -6,10 +6,14 @@ drops ``metadata_props`` and writes the initializers in another order.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from nnc_codec.errors import InvalidArgumentError
 from nnc_codec.formats import PackOptions, ProgressCallback
@@ -19,7 +23,7 @@ from . import carriage
 from .edit import Insertion, insert_decode_nodes
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_coding import PackedTensor, code_all, tensor_reports
-from .model_io import EXTERNAL_THRESHOLD, Model, check_output, load, model_writer
+from .model_io import EXTERNAL_THRESHOLD, Model, check_output, embed, load, model_writer, written_bytes
 from .placement import Placement
 from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
 from .tensors import is_external, read_bytes, stored_nbytes
@@ -29,6 +33,9 @@ from .walk import all_names
 
 if TYPE_CHECKING:
     import onnx
+    from typing_extensions import Buffer
+
+_IN_MEMORY = "<memory>"
 
 
 def pack(
@@ -60,37 +67,108 @@ def pack(
     source, output = Path(source), Path(output)
     model = load(source)
     check_output(output, source=source, external=options.external_data, force=options.force)
+    original_bytes = model.nbytes
+    work = _code(model, str(source), files_digest(model.files), options, progress)
+    external = options.external_data
+    if external is None:
+        external = work.volume > EXTERNAL_THRESHOLD
+    with model_writer(output, external=external, force=options.force) as writer:
+        _apply(work, writer.put)
+        writer.finish(model.proto)
+    report = _report(work, source=str(source), output=str(output), original_bytes=original_bytes)
+    seconds = time.perf_counter() - start
+    return msgspec.structs.replace(report, packed_bytes=written_bytes(output, external=external), seconds=seconds)
+
+
+def pack_model(
+    model: onnx.ModelProto,
+    options: PackOptions | None = None,
+    *,
+    folder: str | os.PathLike[str] = ".",
+    progress: ProgressCallback | None = None,
+) -> tuple[onnx.ModelProto, PackReport]:
+    """Code the weights of a model in memory.
+
+    Args:
+        model: stays as it is.
+        options: as for :func:`pack`; payloads are embedded whatever `external_data` says.
+        folder: where external data of `model` are looked for.
+        progress: called after every tensor.
+
+    Returns:
+        The packed model and the report, whose paths are ``"<memory>"``.
+
+    Raises:
+        ExternalDataError, InvalidModelError: values cannot be read.
+        InvalidArgumentError: as for :func:`pack`.
+    """
+    start = time.perf_counter()
+    copied = type(model)()
+    copied.CopyFrom(model)
+    serialized = model.SerializeToString(deterministic=True)
+    loaded = Model(copied, Path(folder), Path(_IN_MEMORY), ())
+    digest = hashlib.sha256(serialized).hexdigest()
+    work = _code(loaded, "the model", digest, options or PackOptions(), progress)
+    _apply(work, embed)
+    report = _report(work, source=_IN_MEMORY, output=_IN_MEMORY, original_bytes=len(serialized))
+    seconds = time.perf_counter() - start
+    return copied, msgspec.structs.replace(report, packed_bytes=copied.ByteSize(), seconds=seconds)
+
+
+class _Work(NamedTuple):
+    """A model whose tensors are coded and whose graph is not changed yet."""
+
+    model: Model
+    usage: Usage
+    planned: list[PlannedTensor]
+    packed: list[PackedTensor]
+    reasons: dict[int, str]
+    manifest: Manifest
+    encode_seconds: float
+
+    @property
+    def plain(self) -> list[onnx.TensorProto]:
+        """Tensors that stay."""
+        gone = {item.planned.value for item in self.packed}
+        return [tensor.proto for tensor in self.planned if tensor.value not in gone]
+
+    @property
+    def volume(self) -> int:
+        """Bytes of all tensors of the packed model."""
+        payloads = {item.payload_name: len(item.coded.payload) for item in self.packed}
+        return sum(payloads.values()) + sum(map(stored_nbytes, self.plain))
+
+
+def _code(
+    model: Model, name: str, source_digest: str, options: PackOptions, progress: ProgressCallback | None
+) -> _Work:
     if carriage.check_format(model.proto) is not None:
-        raise InvalidArgumentError(f"{source} is packed already", hint="unpack it first")
+        raise InvalidArgumentError(f"{name} is packed already", hint="unpack it first")
     usage = Usage(model.proto.graph)
     planned = plan_tensors(model.proto, usage, options)
-    original_bytes = model.nbytes
-    source_digest = files_digest(model.files)
-
-    coding_start = time.perf_counter()
+    start = time.perf_counter()
     packed, reasons = code_all(planned, model.folder, options, progress)
     packed = _name_payloads(packed, all_names(model.proto.graph))
-    encode_seconds = time.perf_counter() - coding_start
-
-    entries = tuple(_entry(item) for item in packed)
     manifest = Manifest(
         format=carriage.FORMAT,
         producer=producer(),
         source_sha256=source_digest,
         parameters=Parameters.of(options),
-        tensors=entries,
+        tensors=tuple(_entry(item) for item in packed),
     )
-    _write(model, usage, planned, packed, manifest, output, options)
+    return _Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start)
+
+
+def _report(work: _Work, *, source: str, output: str, original_bytes: int) -> PackReport:
     return PackReport(
         format="onnx",
-        source=str(source),
-        output=str(output),
-        seconds=time.perf_counter() - start,
+        source=source,
+        output=output,
         original_bytes=original_bytes,
-        packed_bytes=load(output).nbytes,
-        tensors=tensor_reports(planned, packed, reasons),
-        encode_seconds=encode_seconds,
-        decode_seconds=sum(item.coded.decode_seconds for item in packed if item.owner is item.planned),
+        packed_bytes=0,
+        tensors=tensor_reports(work.planned, work.packed, work.reasons),
+        encode_seconds=work.encode_seconds,
+        decode_seconds=sum(item.coded.decode_seconds for item in work.packed if item.owner is item.planned),
     )
 
 
@@ -125,30 +203,15 @@ def _entry(item: PackedTensor) -> TensorEntry:
     )
 
 
-def _write(
-    model: Model,
-    usage: Usage,
-    planned: list[PlannedTensor],
-    packed: list[PackedTensor],
-    manifest: Manifest,
-    output: Path,
-    options: PackOptions,
-) -> None:
-    gone = {item.planned.value for item in packed}
-    plain = [tensor.proto for tensor in planned if tensor.value not in gone]
-    external = options.external_data
-    if external is None:
-        payloads = {item.payload_name: len(item.coded.payload) for item in packed}
-        external = sum(payloads.values()) + sum(map(stored_nbytes, plain)) > EXTERNAL_THRESHOLD
-    insertions = _insertions(usage, packed)
-    with model_writer(output, external=external, force=options.force) as writer:
-        for tensor in plain:
-            if is_external(tensor):
-                writer.put(tensor, read_bytes(tensor, model.folder).data)
-        _modernise(model.proto)
-        insert_decode_nodes(usage, insertions, writer.put)
-        _mark(model.proto, manifest)
-        writer.finish(model.proto)
+def _apply(work: _Work, put: Callable[[onnx.TensorProto, Buffer], None]) -> None:
+    """Change the graph; `put` gives every payload, and every tensor that was external, its values."""
+    for tensor in work.plain:
+        if is_external(tensor):
+            put(tensor, read_bytes(tensor, work.model.folder).data)
+    insertions = _insertions(work.usage, work.packed)
+    _modernise(work.model.proto)
+    insert_decode_nodes(work.usage, insertions, put)
+    _mark(work.model.proto, work.manifest)
 
 
 def _insertions(usage: Usage, packed: list[PackedTensor]) -> list[Insertion]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions
 from nnc_codec.report import UnpackReport
 
 from . import carriage
-from .model_io import EXTERNAL_THRESHOLD, Model, ModelWriter, all_tensors, check_output, load, model_writer
+from .model_io import EXTERNAL_THRESHOLD, Model, all_tensors, check_output, embed, load, model_writer, written_bytes
 from .payloads import (
     Entries,
     PackedTensor,
@@ -35,6 +35,7 @@ from .walk import GraphPath
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
+    from typing_extensions import Buffer
 
 
 def unpack(
@@ -63,17 +64,15 @@ def unpack(
     source, output = Path(source), Path(output)
     model = load(source)
     check_output(output, source=source, external=options.external_data, force=options.force)
-    if carriage.check_format(model.proto) is None:
-        raise InvalidArgumentError(f"{source} is not packed", hint="there is nothing to unpack")
     packed_bytes = model.nbytes
-    usage = Usage(model.proto.graph)
-    tensors = list(packed_tensors(usage))
+    tensors, usage = _tensors(model, str(source))
     external = options.external_data
     if external is None:
         others = sum(stored_nbytes(tensor) for tensor in all_tensors(model.proto))
         external = sum(tensor.decode.nbytes for tensor in tensors) + others > EXTERNAL_THRESHOLD
     with model_writer(output, external=external, force=options.force) as writer:
-        _restore(model, usage, tensors, writer, options, progress)
+        # A Constant node cannot have external data in onnxruntime.
+        _restore(model, usage, tensors, writer.put, not writer.is_external, options, progress)
         writer.finish(model.proto)
     return UnpackReport(
         format="onnx",
@@ -81,16 +80,46 @@ def unpack(
         output=str(output),
         seconds=time.perf_counter() - start,
         packed_bytes=packed_bytes,
-        unpacked_bytes=load(output).nbytes,
+        unpacked_bytes=written_bytes(output, external=external),
         tensors=len(tensors),
     )
+
+
+def unpack_model(
+    model: onnx.ModelProto, options: UnpackOptions | None = None, *, folder: str | os.PathLike[str] = "."
+) -> onnx.ModelProto:
+    """The plain model that a packed one in memory stands for.
+
+    Args:
+        model: stays as it is.
+        options: threads and limits; weights are embedded whatever `external_data` says.
+        folder: where external data of `model` are looked for.
+
+    Raises:
+        InvalidArgumentError: the model is not packed.
+        CarriageError, UnsupportedCarriageError, ExternalDataError, NNRError: a tensor cannot be decoded.
+    """
+    copied = type(model)()
+    copied.CopyFrom(model)
+    loaded = Model(copied, Path(folder), Path(), ())
+    tensors, usage = _tensors(loaded, "the model")
+    _restore(loaded, usage, tensors, embed, True, options or UnpackOptions(), None)
+    return copied
+
+
+def _tensors(model: Model, name: str) -> tuple[list[PackedTensor], Usage]:
+    if carriage.check_format(model.proto) is None:
+        raise InvalidArgumentError(f"{name} is not packed", hint="there is nothing to unpack")
+    usage = Usage(model.proto.graph)
+    return list(packed_tensors(usage)), usage
 
 
 def _restore(
     model: Model,
     usage: Usage,
     tensors: list[PackedTensor],
-    writer: ModelWriter,
+    put: Callable[[onnx.TensorProto, Buffer], None],
+    with_constants: bool,
     options: UnpackOptions,
     progress: ProgressCallback | None,
 ) -> None:
@@ -99,7 +128,7 @@ def _restore(
     for path, graph in usage.graphs.items():
         for plain in graph.initializer:
             if is_external(plain) and Value(path, plain.name) not in payloads:
-                writer.put(plain, read_bytes(plain, model.folder).data)
+                put(plain, read_bytes(plain, model.folder).data)
 
     # Decoded values replace decode nodes one by one, so that only a few of them are in memory at a time.
     restored: defaultdict[GraphPath, list[tuple[PackedTensor, onnx.TensorProto]]] = defaultdict(list)
@@ -110,7 +139,7 @@ def _restore(
         proto = raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None)
         if tensor.payload.doc_string:
             proto.doc_string = tensor.payload.doc_string
-        writer.put(proto, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        put(proto, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         restored[tensor.path].append((tensor, proto))
         done += decode.nbytes
         if progress is not None:
@@ -121,8 +150,7 @@ def _restore(
         names[payload.path].add(payload.name)
     for path in sorted(usage.graphs, key=len, reverse=True):
         if path in restored or path in names:
-            # A Constant node cannot have external data in onnxruntime.
-            _rebuild(usage.graphs[path], restored[path], names[path], entries, not writer.is_external)
+            _rebuild(usage.graphs[path], restored[path], names[path], entries, with_constants)
     _unmark(model.proto)
 
 
