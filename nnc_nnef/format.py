@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -79,6 +80,22 @@ class NnefFormat:
         from .running import run
 
         return run(source, options)
+
+    def bitstreams(self, source: Path) -> Iterator[tuple[str, bytes]]:
+        """(member, bytes) of every bitstream in the container.
+
+        Raises:
+            FileAccessError, ArchiveError, LimitExceededError: a bad container.
+            InvalidArgumentError: there is none.
+        """
+        from .container import open_archive
+
+        with open_archive(source) as archive:
+            names = [name for name in archive if name.endswith(".nnr")]
+            if not names:
+                raise InvalidArgumentError(f"{source} is not packed", hint="a plain model holds no bitstreams")
+            for name in names:
+                yield name, archive.read(name)
 
     def convert(
         self,
