@@ -146,3 +146,11 @@ def read_index(archive: Archive, name: str) -> Index:
         if len(variable.shape) > 8 or any(not 0 <= size < 1 << 32 for size in variable.shape):
             raise IndexFileError(f"{name}: shape {variable.shape[:9]}", tensor=label)
     return index
+
+
+def schema_text() -> str:
+    """The JSON Schema of the index, as it lies in ``schemas/nnef-index.schema.json``."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    title = "weights.nnr.json of a packed NNEF archive"
+    schema = {"$schema": dialect, "title": title, **msgspec.json.schema(Index)}
+    return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2).decode() + "\n"

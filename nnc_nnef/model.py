@@ -175,7 +175,7 @@ class NnefModel(Mapping[str, Variable]):
         for name in [*(name for name in self.bitstreams if name not in indexed), *loose]:
             data = self.archive.read(name)
             stream = nnc_codec.open(data, limits=self.limits)
-            singles = stream.split()
+            singles = _singles(stream)
             for group in stream.data_units():
                 for tensor in group:
                     label = name.removesuffix(_COURTESY) if name in loose else tensor.name
@@ -185,9 +185,14 @@ class NnefModel(Mapping[str, Variable]):
                     integer = tensor.payload_type.name == "NNR_PT_INT"
                     item = dat.item_of(np.dtype(np.int32) if integer else np.dtype(np.float32))
                     self._loose[label] = tensor
-                    if len(group) == 1:
-                        self._scanned[label] = cut(singles[tensor.name], limits=self.limits)
+                    if len(group) == 1 and tensor.name in singles:
+                        self._scanned[label] = singles[tensor.name]
                     self._variables[label] = Variable(self, label, tuple(tensor.shape), item, True)
+
+    def companions(self, label: str) -> tuple[str, ...]:
+        """Tensors that share the data unit of a coded variable, itself among them."""
+        tensor = self._loose.get(label)
+        return (label,) if tensor is None else tensor.unit_members
 
     def _add_plain(self) -> None:
         for name in self.archive:
@@ -271,6 +276,18 @@ class NnefModel(Mapping[str, Variable]):
             raise CorruptError(f"the data unit is called {tensor.name[:80]!r}, not {wanted!r}")
         if math.prod(tensor.shape) != variable.size:
             raise CorruptError(f"the data unit has {math.prod(tensor.shape)} elements, the variable {variable.size}")
+
+
+def _singles(stream: nnc_codec.Bitstream) -> dict[str, Unit]:
+    """Data units that stand alone, by the name of their first tensor."""
+    units = {}
+    try:
+        for name, single in stream.split().items():
+            units[name] = cut(single)
+    except UnsupportedError:
+        # The others are decoded with the whole bitstream at hand.
+        return units
+    return units
 
 
 def open_model(

@@ -26,13 +26,15 @@ from .labels import member_of
 Array = NDArray[Any]
 
 _CALL = re.compile(r"=\s*([a-z_][a-z0-9_]*)\s*(?:<[a-z]+>)?\s*\(")
+_FRAGMENT = re.compile(r"\bfragment\s+([A-Za-z_][A-Za-z0-9_]*)")
 _NOT_IMPLEMENTED = re.compile(r"operation not implemented: ([a-z_0-9]+)")
 
 
 def used_operations(text: str) -> set[str]:
-    """Names of the operations that the body of a flat graph applies."""
-    body = text[text.find("graph ") :]
-    return set(_CALL.findall(re.sub(r"#[^\n\r]*", "", body)))
+    """Names of the operations that a graph applies, and of the fragments it defines."""
+    plain = re.sub(r"#[^\n\r]*", "", text)
+    body = plain[plain.find("graph ") :]
+    return set(_CALL.findall(body)) | set(_FRAGMENT.findall(plain))
 
 
 def run_session(

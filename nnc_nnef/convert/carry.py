@@ -29,7 +29,6 @@ Policy = Literal["refuse", "reencode", "raw"]
 Action = Literal["carried", "renamed", "reencoded", "raw", "plain"]
 
 Obstacle = Literal[
-    "value-changed",
     "resized",
     "transposed",
     "value-read",
@@ -37,16 +36,15 @@ Obstacle = Literal[
     "dropped",
     "several-tensors",
     "dependent-unit",
-    "parameter-set",
     "type",
     "label-collision",
     "subgraph",
     "duplicated",
 ]
-"""Why a payload cannot be carried: the conversion computed other values; changed the number or type of elements; or
-transposed them; needs to read them; made them an attribute; lost the tensor; the data unit holds several tensors; or
-depends on units beyond its parameter set; its parameter set differs from the others'; the target has no such type or
-shape; two tensors would share a label; it sits in a subgraph or is replaceable by the caller; it is needed twice."""
+"""Why a payload cannot be carried: the conversion changed the number or type of elements; or transposed them; needs
+to read them; made them an attribute; lost the tensor, or put other values in its place; the data unit holds several
+tensors; or depends on units beyond its parameter set; the target has no such type; two tensors would share a label; two
+subgraphs use one name for different tensors; it is needed twice."""
 
 ACTIONS: dict[Policy, Action] = {"reencode": "reencoded", "raw": "raw"}
 

@@ -91,7 +91,7 @@ def convert_graph(
     source = _to_nnef_tools(skeleton, placeholders)
     target = _translate(source, skeleton)
     inputs, outputs = _name_tensors(target, skeleton)
-    variables = _variables(target, placeholders)
+    variables = _variables(target, placeholders, set(skeleton.weights))
     return NnefGraph(
         _print(target), tuple(variables), inputs, outputs, skeleton.weights, tuple(dict.fromkeys(skeleton.notes))
     )
@@ -198,7 +198,7 @@ def _name_tensors(graph: Any, skeleton: Skeleton) -> tuple[tuple[Port, ...], tup
     return ports[0], ports[1]
 
 
-def _variables(graph: Any, placeholders: Placeholders) -> list[Variable]:
+def _variables(graph: Any, placeholders: Placeholders, weights: set[str]) -> list[Variable]:
     taken: set[str] = set()
     variables = []
     seen: dict[str, str] = {}
@@ -227,6 +227,9 @@ def _variables(graph: Any, placeholders: Placeholders) -> list[Variable]:
         op.attribs["shape"] = list(shape)
         # The writer of nnef-tools stores the array; the values are written elsewhere.
         op.output.data = np.zeros(0, np.float32)
+    lost = sorted(weights - seen.keys())
+    if lost:
+        raise CarryError("the conversion lost the weight or changed its values", reason="dropped", tensor=lost[0])
     return variables
 
 

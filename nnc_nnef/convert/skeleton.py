@@ -209,6 +209,8 @@ def build_skeleton(
     for info in graph.input:
         if info.name in (fixed_inputs or {}):
             skeleton.constants[info.name] = np.asarray((fixed_inputs or {})[info.name])
+        elif info.name in constant and model.ir_version >= 4:
+            skeleton.notes.append(f"input {info.name!r} has a default value and becomes a constant")
         elif info.name not in constant:
             skeleton.inputs[info.name] = _fixed_shape(info, input_shapes or {}, dims or {}, skeleton.notes)
     skeleton.nodes = list(graph.node)

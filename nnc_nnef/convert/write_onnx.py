@@ -117,7 +117,9 @@ class OnnxBuilder:
             try:
                 bitstream = variable.unit().bitstream
             except UnsupportedError as error:
-                raise CarryError(error.message, reason="several-tensors", tensor=source) from error
+                several = len(self._model.companions(source)) > 1
+                reason = "several-tensors" if several else "dependent-unit"
+                raise CarryError(error.message, reason=reason, tensor=source) from error
             carried = take(source, bitstream, variable.shape, dtype, self._model.limits)
             if carriage.BY_ONNX_TYPE.get(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))) is None:
                 raise CarryError(f"there is no decode operator for {dtype}", reason="type", tensor=source)

@@ -274,3 +274,63 @@ def test_units_that_depend_on_others_are_refused() -> None:
     with pytest.raises(NNRError):
         cut(bitstream)
     assert Unit(b"a", b"b").bitstream == b"ab"
+
+
+def test_units_under_layer_parameters_are_read_but_not_carried(tmp_path: Path) -> None:
+    """A unit behind a layer parameter set decodes with its bitstream; on its own it would change its meaning."""
+    values = sample_variables()["fc2.weight"]
+    bitstream = nnc_codec.encode({"w": values}, EncodeParams(qp=-20, topology=False))
+    stream = nnc_codec.open(bitstream)
+    parts = [stream.unit_bytes(unit.index) for unit in stream.units]
+    with pytest.raises(NNRError):
+        cut(b"".join([*parts, parts[-1]]))
+    text = one_variable((64, 96), (2, 64))
+    path = archive_of(tmp_path / "m.nnef.tar", bitstream, (64, 96), text)
+    report = to_onnx(path, tmp_path / "m.onnx")
+    assert report.tensors[0].action == "carried"
+
+
+def test_weights_that_get_lost_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnc_nnef.convert import onnx_to_nnef
+
+    translate = onnx_to_nnef._translate
+
+    def copying(source: object, skeleton: object) -> object:
+        graph = translate(source, skeleton)
+        for op in graph.operations:
+            if op.type == "variable":
+                op.output.data = np.zeros(op.output.shape, np.float32)
+        return graph
+
+    monkeypatch.setattr(onnx_to_nnef, "_translate", copying)
+    with pytest.raises(CarryError) as caught:
+        onnx_to_nnef.convert_graph(build("mlp", 17))
+    assert caught.value.reason == "dropped"
+
+
+def test_replaceable_initializers_become_constants_and_are_reported() -> None:
+    model = one_node("MatMul", [("x", (2, 40), 1), ("w", np.ones((40, 40), np.float32))])
+    model.graph.input.append(helper.make_tensor_value_info("w", 1, (40, 40)))
+    graph = check_both_ways(model)
+    assert any("default value" in note for note in graph.notes)
+
+
+def test_archives_of_stock_nnef_tools_convert(tmp_path: Path) -> None:
+    """Recursive fragments included: nnef-tools writes an LSTM as a loop that calls itself."""
+    from nnef_tools.conversion.onnx_to_nnef import Converter
+    from nnef_tools.io.nnef import Writer
+    from nnef_tools.io.onnx import Reader
+
+    onnx.save(build("lstm_h", 18), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    (node,) = [n for n in model.graph.node if n.op_type == "LSTM"]
+    node.output[0] = ""
+    onnx.save(model, tmp_path / "m.onnx")
+    try:
+        graph = Converter()(Reader()(str(tmp_path / "m.onnx")))
+    except Exception:
+        pytest.skip("this nnef-tools cannot convert the model")
+    definitions, dependencies = Converter.defined_operations(), Converter.defined_operation_dependencies()
+    Writer(fragments=definitions, fragment_dependencies=dependencies)(graph, str(tmp_path / "m.nnef"))
+    report = to_onnx(tmp_path / "m.nnef", tmp_path / "b.onnx")
+    assert report.comparison

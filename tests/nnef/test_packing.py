@@ -18,6 +18,7 @@ from nnc_nnef import dat
 from nnc_nnef.archive_writer import copy_of, from_bytes, write_archive
 from nnc_nnef.container import open_archive
 from nnc_nnef.errors import ArchiveError, IndexFileError, IntegrityError, TensorFileError
+from nnc_nnef.index import schema_text
 
 
 @pytest.fixture
@@ -314,3 +315,10 @@ def test_inspect_says_how_variables_are_coded(packed: Path, plain: Path) -> None
 def test_unpack_refuses_what_is_not_packed(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="not packed"):
         nnc_nnef.unpack(plain, tmp_path / "u.nnef.tgz", UnpackOptions())
+
+
+def test_index_satisfies_its_schema(packed: Path) -> None:
+    validator = pytest.importorskip("jsonschema").Draft202012Validator
+    written = (Path(__file__).parents[2] / "schemas" / "nnef-index.schema.json").read_text(encoding="utf-8")
+    assert written == schema_text()
+    validator(json.loads(written)).validate(index_of(packed))
