@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from numbers import Integral
+from typing import Literal, get_args
 
 import msgspec
 
 from .errors import InvalidArgumentError
 
 Method = Literal["dq", "uniform", "codebook", "raw"]
+
+_QP = (-(2**31), 2**31 - 1)  # what a bitstream can hold depends on the density and is checked when a tensor is coded
+
+
+def _check_integer(owner: msgspec.Struct, name: str, low: int, high: int) -> None:
+    value = getattr(owner, name)
+    if value is None:
+        return
+    if not isinstance(value, Integral):
+        raise InvalidArgumentError(f"{name} = {value!r} is not an integer")
+    if not low <= int(value) <= high:
+        raise InvalidArgumentError(f"{name} = {value} is outside {low}..{high}")
+
+
+def _check_method(method: str | None) -> None:
+    if method is not None and method not in get_args(Method):
+        raise InvalidArgumentError(f"method {method!r} is none of {', '.join(get_args(Method))}")
 
 
 class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -18,6 +36,11 @@ class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     method: Method | None = None
     row_skipping: bool | None = None
     cabac_unary_length: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_integer(self, "qp", *_QP)
+        _check_integer(self, "cabac_unary_length", 1, 256)
+        _check_method(self.method)
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,14 +121,15 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, low, high in (
+            ("qp", *_QP),
+            ("nonweight_qp", *_QP),
             ("qp_density", 0, 7),
             ("cabac_unary_length", 1, 256),
             ("scan_order", 0, 4),
             ("bit_depth", 1, 31),
             ("device_id", 0, 2**31 - 1),
         ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InvalidArgumentError(f"{name} = {value} is outside {low}..{high}")
+            _check_integer(self, name, low, high)
+        _check_method(self.method)
         if not 0 <= self.lambda_ < float("inf"):
             raise InvalidArgumentError(f"lambda_ = {self.lambda_} is not a finite number from 0 up")

@@ -60,7 +60,7 @@ def encode_payload(sources: Sequence[Source], tools: Tools) -> tuple[bytes, list
                 raise InvalidArgumentError(f"qp {source.qp_delta} is outside {low}..{-low - 1}", tensor=source.name)
             encoder.write_qp(source.qp_delta, tools.qp_bits)
         status = encoder.write_tensor(
-            _coding(source, tools), source.integers, tools.row_skipping, tools.param_opt, tools.hist_on,
+            _coding(source, tools), source.integers, bool(tools.row_skipping), bool(tools.param_opt), tools.hist_on,
             source.past.integers if tools.temporal else None, source.past.history,
         )  # fmt: skip
         check(status, tensor=source.name)

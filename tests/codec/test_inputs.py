@@ -132,11 +132,34 @@ def test_half_a_companion_is_refused_at_once(names: dict[str, str]) -> None:
         {"lambda_": float("nan")},
         {"bit_depth": 0},
         {"bit_depth": 32},
+        {"qp": -20.5},
+        {"qp": "fine"},
+        {"method": "nope"},
     ],
 )
 def test_options_outside_their_range(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"is (outside|not)"):
+    with pytest.raises(InvalidArgumentError, match=r"is (outside|not|none of)"):
         EncodeParams(**options)
+
+
+@pytest.mark.parametrize("options", [{"method": "nope"}, {"cabac_unary_length": 257}, {"qp": 1.5}])
+def test_overrides_outside_their_range(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        TensorParams(**options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    array = np.random.default_rng(0).standard_normal((12, 10)).astype(np.float32)
+    options = {
+        "qp": np.int32(-20),
+        "row_skipping": np.bool_(True),
+        "cabac_unary_length": np.int64(5),
+        "param_opt": 1,
+    }
+    plain = {"qp": -20, "row_skipping": True, "cabac_unary_length": 5}
+    assert nnc_codec.encode({"w": array}, EncodeParams(**options)) == nnc_codec.encode(
+        {"w": array}, EncodeParams(**plain)
+    )
 
 
 def test_strided_and_swapped_arrays_are_fine() -> None:
