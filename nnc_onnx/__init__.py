@@ -1,4 +1,4 @@
-"""ONNX models with weights coded by ISO/IEC 15938-17: pack, unpack, inspect, verify, run while still coded.
+"""ONNX models with weights coded by ISO/IEC 15938-17: pack, unpack, inspect, verify, update, run while still coded.
 
 The names below are imported when they are first used, so that importing this package costs next to nothing.
 """
@@ -9,49 +9,65 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnc_codec.abilities import ApplyOptions, DiffOptions
     from nnc_codec.formats import PackOptions, RunOptions, UnpackOptions, VerifyOptions
 
     from .inspection import inspect
     from .library import get_library_path, stats
     from .loader import InferenceSession, register
+    from .nnr_packing import pack_nnr
+    from .nnr_unpacking import unpack_nnr
     from .packing import pack, pack_model
     from .running import run
     from .unpacking import unpack, unpack_model
+    from .update import apply, diff
     from .verification import verify
 
 __all__ = [
+    "ApplyOptions",
+    "DiffOptions",
     "InferenceSession",
     "PackOptions",
     "RunOptions",
     "UnpackOptions",
     "VerifyOptions",
+    "apply",
+    "diff",
     "get_library_path",
     "inspect",
     "pack",
     "pack_model",
+    "pack_nnr",
     "register",
     "run",
     "stats",
     "unpack",
     "unpack_model",
+    "unpack_nnr",
     "verify",
 ]
 
 _HOMES = {
+    "ApplyOptions": "nnc_codec.abilities",
+    "DiffOptions": "nnc_codec.abilities",
     "InferenceSession": "nnc_onnx.loader",
     "PackOptions": "nnc_codec.formats",
     "RunOptions": "nnc_codec.formats",
     "UnpackOptions": "nnc_codec.formats",
     "VerifyOptions": "nnc_codec.formats",
+    "apply": "nnc_onnx.update",
+    "diff": "nnc_onnx.update",
     "get_library_path": "nnc_onnx.library",
     "inspect": "nnc_onnx.inspection",
     "pack": "nnc_onnx.packing",
     "pack_model": "nnc_onnx.packing",
+    "pack_nnr": "nnc_onnx.nnr_packing",
     "register": "nnc_onnx.loader",
     "run": "nnc_onnx.running",
     "stats": "nnc_onnx.library",
     "unpack": "nnc_onnx.unpacking",
     "unpack_model": "nnc_onnx.unpacking",
+    "unpack_nnr": "nnc_onnx.nnr_unpacking",
     "verify": "nnc_onnx.verification",
 }
 
