@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -32,19 +33,31 @@ class Variable:
 
     Attributes:
         label: its label.
-        shape: in the graph, as far as the archive tells.
-        item: NNEF item type and bits of its plain form.
         coded: whether its values are in an NNR data unit.
     """
 
-    def __init__(
-        self, model: NnefModel, label: str, shape: tuple[int, ...], item: tuple[int, int], coded: bool
-    ) -> None:
+    def __init__(self, model: NnefModel, label: str, known: tuple[tuple[int, ...], tuple[int, int]] | None) -> None:
         self._model = model
+        self._known = known
         self.label = label
-        self.shape = shape
-        self.item = item
-        self.coded = coded
+        self.coded = known is not None
+
+    @cached_property
+    def _form(self) -> tuple[tuple[int, ...], tuple[int, int]]:
+        if self._known is not None:
+            return self._known
+        header = self._model.header(self.label)
+        return header.shape, (header.item_type, header.bits)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents in the graph, as far as the archive tells; a plain variable's header is read for it."""
+        return self._form[0]
+
+    @property
+    def item(self) -> tuple[int, int]:
+        """NNEF item type and bits of its plain form."""
+        return self._form[1]
 
     @property
     def size(self) -> int:
@@ -167,7 +180,7 @@ class NnefModel(Mapping[str, Variable]):
                 bitstream = index.bitstreams[entry.bs]
                 self._entries[label] = entry
                 self._where[label] = (bitstream.file, bitstream.prefix)
-                self._variables[label] = Variable(self, label, entry.shape, entry.item, True)
+                self._variables[label] = Variable(self, label, (entry.shape, entry.item))
 
     def _add_unindexed(self) -> None:
         indexed = {bitstream.file for index in self.indices for bitstream in index.bitstreams}
@@ -187,7 +200,7 @@ class NnefModel(Mapping[str, Variable]):
                     self._loose[label] = tensor
                     if len(group) == 1 and tensor.name in singles:
                         self._scanned[label] = singles[tensor.name]
-                    self._variables[label] = Variable(self, label, tuple(tensor.shape), item, True)
+                    self._variables[label] = Variable(self, label, (tuple(tensor.shape), item))
 
     def companions(self, label: str) -> tuple[str, ...]:
         """Tensors that share the data unit of a coded variable, itself among them."""
@@ -205,15 +218,17 @@ class NnefModel(Mapping[str, Variable]):
                 check_label(label)
             except LabelError as error:
                 raise ArchiveError(f"member {name[:80]!r}: {error}") from error
-            size = self.archive[name]
-            head = self.archive.read(name, 0, min(size, dat.HEADER_BYTES))
-            header = dat.parse_header(head, size, name=label)
-            self._variables[label] = Variable(self, label, header.shape, (header.item_type, header.bits), False)
+            self._variables[label] = Variable(self, label, None)
 
     def header(self, label: str) -> dat.TensorHeader:
-        """Header of a plain variable's file."""
+        """Header of a plain variable's file.
+
+        Raises:
+            TensorFileError: it contradicts the file.
+        """
         name = member_of(label)
-        return dat.parse_header(self.archive.read(name, 0, dat.HEADER_BYTES), self.archive[name], name=label)
+        size = self.archive[name]
+        return dat.parse_header(self.archive.read(name, 0, min(size, dat.HEADER_BYTES)), size, name=label)
 
     def _stored(self, label: str) -> int:
         entry = self._entries.get(label)
