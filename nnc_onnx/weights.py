@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 _FEW = 16
 """Tensors of fewer elements are kept exact."""
-
-_OPAQUE = b"onnx_nnc opaque tensor\0"
 
 
 class Weight(NamedTuple):
@@ -83,21 +83,26 @@ def _identity(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> Tensor
 
 
 def _opaque_ids(proto: onnx.ModelProto) -> Iterable[TensorId]:
-    """Parts of tensors without a numpy type that can be coded: strings, booleans, packed 4-bit numbers."""
-    from onnx import numpy_helper
-
+    """Parts of tensors that cannot be coded: strings, booleans, numbers of fewer than 8 bits, empty ones."""
     planned = plan_tensors(proto, Usage(proto.graph), PackOptions())
     for tensor, name in zip(planned, element_ids(planned), strict=True):
         if not is_hollow(tensor.proto):
-            values = numpy_helper.to_array(tensor.proto)
-            if values.dtype.hasobject:
-                values = np.frombuffer(_OPAQUE + _texts(values), np.uint8)
-            yield TensorId(name, tensor.dtype_name, tensor.shape, tensor_id(name, values).sha256)
+            digest = hashlib.sha256(_opaque_bytes(tensor.proto)).digest()
+            yield TensorId(name, tensor.dtype_name, tensor.shape, digest)
 
 
-def _texts(values: NDArray[Any]) -> bytes:
-    encoded = [text if isinstance(text, bytes) else str(text).encode() for text in values.reshape(-1)]
-    return b"".join(len(text).to_bytes(8, "little") + text for text in encoded)
+def _opaque_bytes(tensor: onnx.TensorProto) -> bytes:
+    """Values that are the same however a file stores them, for the types whose storage onnx has settled."""
+    from onnx import TensorProto
+
+    if tensor.data_type == TensorProto.STRING:
+        return b"".join(struct.pack("<Q", len(text)) + text for text in tensor.string_data)
+    if tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        small = tensor.data_type == TensorProto.COMPLEX64
+        return np.array(tensor.float_data if small else tensor.double_data, "<f4" if small else "<f8").tobytes()
+    return np.array(tensor.int32_data, np.int32).astype(np.uint8).tobytes()
 
 
 def plain_copy(source: Path, plain: Path, limits: Limits, jobs: int) -> Path:

@@ -219,6 +219,45 @@ def test_what_no_data_unit_can_hold_travels_whole(tmp_path: Path) -> None:
         assert got[name] == by_name[name].raw_data, name
 
 
+def opaque_model(names: list[str], flags: list[bool], low: bytes, *, raw: bool) -> ModelProto:
+    """Tensors of types that cannot be coded, beside a weight."""
+    strings = TensorProto(name="names", data_type=TensorProto.STRING, dims=[len(names)])
+    strings.string_data.extend(name.encode() for name in names)
+    mask = TensorProto(name="mask", data_type=TensorProto.BOOL, dims=[len(flags)])
+    eighths = TensorProto(name="eighths", data_type=TensorProto.FLOAT8E4M3FN, dims=[len(low)])
+    if raw:
+        mask.raw_data, eighths.raw_data = bytes(flags), low
+    else:
+        mask.int32_data.extend(map(int, flags))
+        eighths.int32_data.extend(low)
+    return graphs.model(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
+            *(helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("names", "mask", "eighths")),
+        ],
+        [graphs.value("x", shape=[2, 64])],
+        [graphs.value("y", shape=[2, 64])],
+        [graphs.tensor("w", graphs.weights(64, 64)), strings, mask, eighths],
+    )
+
+
+def test_tensors_of_types_that_cannot_be_coded(tmp_path: Path) -> None:
+    first = (["a", "bc"], [True, False], b"\x38\xb8")
+    base = save(opaque_model(*first, raw=False), tmp_path / "base.onnx")
+    again = save(opaque_model(*first, raw=True), tmp_path / "again.onnx")
+    ids = {diff(path, path, tmp_path / f"{path.stem}.nnr").base_model_id for path in (base, again)}
+    assert len(ids) == 1
+    others = [(["ab", "c"], *first[1:]), (first[0], [False, True], first[2]), (*first[:2], b"\x38\xb9")]
+    for number, other in enumerate(others):
+        new = save(opaque_model(*other, raw=True), tmp_path / f"{number}.onnx")
+        report = diff(base, new, tmp_path / f"{number}.nnr")
+        assert report.result_model_id not in ids and report.topology_bytes > 0
+        ids.add(report.result_model_id)
+        apply(base, [tmp_path / f"{number}.nnr"], tmp_path / f"got{number}.onnx")
+        assert (tmp_path / f"got{number}.onnx").read_bytes() == new.read_bytes()
+    assert len(ids) == 4
+
+
 def test_quantization_parameters_are_exact(tmp_path: Path) -> None:
     base = save(graphs.quantized(), tmp_path / "base.onnx")
     model = graphs.quantized()
