@@ -35,8 +35,10 @@ FULL_SIZE = 1 << 20
 SIZE_EXPONENT = 0.25
 """The step of a tensor of N elements shrinks by (N / FULL_SIZE) ** SIZE_EXPONENT."""
 
-_MAX_GRID_LEVELS = 1 << 24
-_MIN_NORMAL = 2.0**-120
+_GRID_BITS = 8
+"""Values that are multiples of a power of two and need at most so many bits lie on a grid."""
+
+_SAMPLE = 4096
 
 
 class Quality(NamedTuple):
@@ -44,7 +46,8 @@ class Quality(NamedTuple):
 
     Attributes:
         qp: quantization parameter.
-        method: quantization method; ``"uniform"`` where the values lie on a grid and come back exactly.
+        method: quantization method; ``"uniform"`` where the values lie on a grid and come back exactly,
+            ``"raw"`` where no qp of the syntax has a step that suits them.
     """
 
     qp: int
@@ -76,13 +79,19 @@ def choose_quality(
         total_elements: coded elements of the whole model. Steps of small models are finer throughout, because
             the size rule is relative to `FULL_SIZE`; given this, it is relative to the model instead.
     """
-    grid = _grid_qp(array, qp_density)
+    grid = _grid_exponent(array)
     if grid is not None:
-        return Quality(grid, "uniform")
+        return _representable(Quality(grid << qp_density, "uniform"), qp_density)
     spread = _spread(array)
     reference = FULL_SIZE if total_elements is None else min(FULL_SIZE, max(total_elements, 1))
     size = min(1.0, array.size / reference) ** SIZE_EXPONENT
-    return Quality(qp_for_step(max(STEP_PER_RMS * spread * size, _MIN_NORMAL), qp_density), method)
+    return _representable(Quality(qp_for_step(STEP_PER_RMS * spread * size, qp_density), method), qp_density)
+
+
+def _representable(quality: Quality, qp_density: int) -> Quality:
+    """`quality`, or raw values if its qp does not fit the syntax (a signed number of 6 + density bits)."""
+    bound = 32 << qp_density
+    return quality if -bound <= quality.qp < bound else Quality(0, "raw")
 
 
 def _spread(array: npt.NDArray[Any]) -> float:
@@ -97,8 +106,8 @@ def _spread(array: npt.NDArray[Any]) -> float:
     return min(whole, max(low, whole / MAX_CHANNEL_GAIN))
 
 
-def _grid_qp(array: npt.NDArray[Any], qp_density: int) -> int | None:
-    """qp of the power of two that all values are multiples of, if there are few enough multiples.
+def _grid_exponent(array: npt.NDArray[Any]) -> int | None:
+    """Exponent of the largest power of two that all values are multiples of, if they are few multiples.
 
     Masks, one-hot tables, index tables and fake-quantized weights are such tensors: coded with that step and
     the uniform quantizer they are exact.
@@ -106,11 +115,11 @@ def _grid_qp(array: npt.NDArray[Any], qp_density: int) -> int | None:
     peak = float(np.abs(array).max(initial=0.0))
     if peak == 0.0:
         return 0
-    exponent = math.frexp(peak)[1] - 8
-    scaled = np.ldexp(array.astype(np.float64), -exponent)
-    if not np.array_equal(scaled, np.rint(scaled)):
-        return None
-    while exponent < 126 and not np.any(np.rint(scaled).astype(np.int64) & 1):
-        scaled /= 2
-        exponent += 1
-    return exponent << qp_density
+    exponent = math.frexp(peak)[1] - _GRID_BITS
+    # Most tensors are no grid, and a few values show it.
+    for values in (array.reshape(-1)[:_SAMPLE], array):
+        scaled = np.ldexp(values.astype(np.float64), -exponent)
+        if not np.array_equal(scaled, np.rint(scaled)):
+            return None
+    common = int(np.bitwise_or.reduce(np.abs(scaled).astype(np.int64), axis=None))
+    return exponent + (common & -common).bit_length() - 1

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CARRIAGE_OVERHEAD = 320
 """Bytes that a decode node, its names, its value_info and its manifest entry take beside the payload."""
 
+MAX_DEFAULT_ERROR = 0.1
+"""Relative rms error above which a tensor stays plain unless the user chose the qp; usual are 0.01 to 0.04."""
+
 _CHUNK = 1 << 20
 
 
@@ -39,7 +42,7 @@ class Coded(msgspec.Struct, frozen=True, kw_only=True):
         payload: the NNR bitstream: STR, MPS, one NDU.
         crc32: of `payload`.
         sha256: of `payload`, as the manifest has it.
-        payload_type: ``"FLOAT"`` or ``"INT"``.
+        payload_type: ``"FLOAT"``, ``"RAW_FLOAT"`` or ``"INT"``.
         method: quantization method; ``None`` for integers.
         qp: quantization parameter; ``None`` for integers.
         step: quantization step size; ``None`` for integers.
@@ -92,7 +95,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         payload=payload,
         crc32=zlib.crc32(payload),
         sha256=payload_digest(payload),
-        payload_type="FLOAT" if element.is_float else "INT",
+        payload_type=_payload_type(element.is_float, outcome.method),
         error=error,
         decode_seconds=decode_seconds,
     )
@@ -100,8 +103,18 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         if error.max_abs != 0:
             raise NNRError("decoded integers differ from the coded ones", tensor=planned.name)
         return coded
+    if outcome.method == "raw":
+        return msgspec.structs.replace(coded, method=outcome.method)
+    if options.qp is None and error.rel_rms > MAX_DEFAULT_ERROR:
+        return "coding would lose too much"
     step = step_of(outcome.qp, outcome.qp_density)
     return msgspec.structs.replace(coded, method=outcome.method, qp=outcome.qp, step=step)
+
+
+def _payload_type(is_float: bool, method: Method) -> str:
+    if not is_float:
+        return "INT"
+    return "RAW_FLOAT" if method == "raw" else "FLOAT"
 
 
 def _float_params(array: NDArray[Any], options: PackOptions, total_elements: int) -> EncodeParams | str:

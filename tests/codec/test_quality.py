@@ -89,3 +89,10 @@ def test_density_changes_the_unit_not_the_step(density: int) -> None:
     step = step_of(choose_quality(array, qp_density=density).qp, density)
     finest = step_of(choose_quality(array, qp_density=7).qp, 7)
     assert step <= finest < 2 * step
+
+
+@pytest.mark.parametrize("scale", [3.4e38, 1e30, 1e14, 1e-9, 1e-20, 1e-38, 1e-44])
+def test_ranges_that_no_step_suits_stay_exact(scale: float) -> None:
+    array = np.where(gaussian(64, 64) > 0, np.float32(0), np.float32(-scale))
+    assert choose_quality(array).method == "raw"
+    assert choose_quality(gaussian(64, 64) * np.float32(scale / 8)).method == "raw"

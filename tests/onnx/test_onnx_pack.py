@@ -338,6 +338,22 @@ def test_values_on_a_grid_are_exact(tmp_path: Path) -> None:
     assert np.array_equal(onnx.numpy_helper.to_array(onnx.load(tmp_path / "p.onnx").graph.initializer[0]), table)
 
 
+@pytest.mark.parametrize("scale", [3.4e38, 1e9, 65504, 1e-5, 1e-9, 1e-40])
+@pytest.mark.parametrize("kind", ["mask", "gaussian"])
+def test_values_of_any_range_pack(kind: str, scale: float, tmp_path: Path) -> None:
+    made = graphs.mlp(1)
+    array = np.clip(graphs.weights(64, 64, scale=0.3), -1, 1) * np.float32(scale)
+    if kind == "mask":
+        array = np.where(array > 0, np.float32(0), np.float32(-scale))
+    made.graph.initializer[0].CopyFrom(graphs.tensor("w0", array))
+    _, report, _ = packed(made, tmp_path)
+    tensor = report.tensors[0]
+    if tensor.treatment == "coded":
+        assert tensor.error is not None and tensor.error.rel_rms < 0.05
+    else:
+        assert tensor.reason == "coding would not make it smaller"
+
+
 def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     source = save(graphs.mlp(6), tmp_path / "m.onnx")
     outputs = []
