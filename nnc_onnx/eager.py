@@ -238,9 +238,11 @@ def _strip(usage: Usage, payloads: set[Value], decoded: set[Value]) -> None:
         for index in reversed(range(len(graph.node))):
             if is_decode_node(graph.node[index]):
                 del graph.node[index]
-        for index in reversed(range(len(graph.initializer))):
-            if Value(path, graph.initializer[index].name) in payloads - used:
-                del graph.initializer[index]
+        # Before IR version 4 initializers are graph inputs too.
+        for values in (graph.initializer, graph.input):
+            for index in reversed(range(len(values))):
+                if Value(path, values[index].name) in payloads - used:
+                    del values[index]
         for index in reversed(range(len(graph.value_info))):
             if Value(path, graph.value_info[index].name) in decoded:
                 del graph.value_info[index]

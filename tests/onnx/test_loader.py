@@ -270,6 +270,17 @@ def test_expanded_model_is_plain_and_valid(tmp_path):
         assert numpy_helper.to_array(tensor).tobytes() == item.values.tobytes()
 
 
+def test_payload_that_is_a_graph_input_as_well():
+    made, item = models.linear()
+    size = len(numpy_helper.to_array(item.initializer))
+    made.graph.input.append(helper.make_tensor_value_info("W.nnr", TensorProto.UINT8, [size]))
+    x = models.weights(3, 48, seed=6)
+    for mode in ("lazy", "cache", "eager"):
+        run = InferenceSession(made.SerializeToString(), providers=CPU, mode=mode)
+        assert [value.name for value in run.get_inputs()] == ["x"]
+        assert np.allclose(run.run(None, {"x": x})[0], x @ item.values, atol=1e-5)
+
+
 def test_plain_model_passes_through_unchanged():
     made, item = models.linear()
     plain = models.plain(made, [item]).SerializeToString()
