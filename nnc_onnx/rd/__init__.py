@@ -1,0 +1,25 @@
+"""Rate-distortion planning: which step size every tensor gets, so that the outputs suffer least for the size.
+
+The model is run with its weights replaced by quantized ones, tensor by tensor, and what that does to the outputs
+is weighed against the bits it saves. See ``docs/planning.md``.
+"""
+
+from __future__ import annotations
+
+from .analysis import Analysis, AnalysisPoint, AnalysisTensor, analyze
+from .calibration import load_calibration
+from .goals import PRESETS, Goal, Preset
+from .planner import Plan, plan_quality
+
+__all__ = [
+    "PRESETS",
+    "Analysis",
+    "AnalysisPoint",
+    "AnalysisTensor",
+    "Goal",
+    "Plan",
+    "Preset",
+    "analyze",
+    "load_calibration",
+    "plan_quality",
+]

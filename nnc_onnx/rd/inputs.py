@@ -1,0 +1,253 @@
+"""Inputs for a model that nobody gave data for.
+
+Sizes come from the graph where it says them, else from those that are common for the kind of input; the values
+from what reads them: indices of tables, constants that an input is compared with, names such as ``mask``.
+Signals and pictures are noise whose power falls with frequency, as it does in sounds and pictures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .errors import CannotRunError
+from .network import Feed, Network
+from .random import Random
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+TOKENS = 32
+"""Length of a token sequence or of a series of vectors whose length is free."""
+
+PICTURE_SIZES = ((224, 224), (48, 192), (32, 128), (256, 256), (64, 64), (512, 512), (640, 640), (28, 28), (128, 128))
+"""Height and width of pictures whose size is free; the first that the model accepts is taken."""
+
+SIGNAL_SIZES = (512, 576, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
+"""Length of signals whose length is free; the first that the model accepts is taken."""
+
+SIGNAL_LEVELS = (0.1, 0.3, 0.03, 1.0)
+"""Rms of signals, in turn: full scale is 1, and sounds are rarely near it."""
+
+_MAX_INPUT_ELEMENTS = 1 << 26
+_MAX_HOPS = 6
+_TRANSPARENT = frozenset(
+    {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+_PICTURE_CHANNELS = frozenset({1, 3, 4})
+
+
+class Input(NamedTuple):
+    """A model input.
+
+    Attributes:
+        name: its name.
+        dtype: numpy type.
+        dims: a size, a symbol, or ``None`` for each dimension.
+        choices: values that the graph compares it with, or all rows of the table it indexes; empty if neither.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    dims: tuple[int | str | None, ...]
+    choices: NDArray[Any]
+
+
+class StatePair(NamedTuple):
+    """A recurrent state: what the model returns as `output` it wants back as `input` in the next step."""
+
+    input: str
+    output: str
+
+
+class Synthetic:
+    """Makes feeds for a network; the same ones every time."""
+
+    def __init__(self, network: Network) -> None:
+        """Read the inputs.
+
+        Raises:
+            CannotRunError: an input is no numeric tensor.
+        """
+        self._network = network
+        self.inputs = [describe(value, network.hollow.graph) for value in network.inputs]
+        self.states = _state_pairs(self.inputs, network.hollow.graph)
+        self._sizes = self._working_sizes()
+
+    def feeds(self, count: int) -> list[Feed]:
+        """`count` feeds of one sample each (or of as many as the model insists on)."""
+        return [self._feed(seed, self._sizes) for seed in range(count)]
+
+    def _working_sizes(self) -> tuple[tuple[int, int], int]:
+        last: CannotRunError | None = None
+        for sizes in self._candidates():
+            try:
+                self._network.run(self._feed(0, sizes))
+                return sizes
+            except CannotRunError as error:
+                last = error
+        raise last or CannotRunError("the model has no inputs")
+
+    def _candidates(self) -> Iterator[tuple[tuple[int, int], int]]:
+        """Sizes to try: pictures vary if there is one with a free size, signals likewise."""
+        free_picture = any(_is_picture(i) and not all(_known(d) for d in i.dims[2:]) for i in self.inputs)
+        free_signal = any(_is_signal(i) and not _known(i.dims[-1]) for i in self.inputs)
+        pictures = PICTURE_SIZES if free_picture else PICTURE_SIZES[:1]
+        signals = SIGNAL_SIZES if free_signal else SIGNAL_SIZES[:1]
+        return itertools.product(pictures, signals)
+
+    def _feed(self, seed: int, sizes: tuple[tuple[int, int], int]) -> Feed:
+        symbols: dict[str, int] = {}
+        feed = {}
+        states = {pair.input for pair in self.states}
+        for position, value in enumerate(self.inputs):
+            shape = _shape(value, sizes, symbols)
+            if int(np.prod(shape, dtype=np.int64)) > _MAX_INPUT_ELEMENTS:
+                raise CannotRunError(f"input {value.name!r} of shape {shape} is too large to be made up")
+            if value.name in states:
+                feed[value.name] = np.zeros(shape, value.dtype)
+            else:
+                feed[value.name] = _values(value, shape, seed, position)
+        return feed
+
+
+def _known(size: int | str | None) -> bool:
+    return isinstance(size, int)
+
+
+def _is_picture(value: Input) -> bool:
+    return len(value.dims) in (4, 5) and value.dtype.kind in "fu"
+
+
+def _is_signal(value: Input) -> bool:
+    """Samples over time: the last dimension is a length, not a number of features."""
+    return value.dtype.kind == "f" and (len(value.dims) <= 2 or (len(value.dims) == 3 and value.dims[1] == 1))
+
+
+def describe(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> Input:
+    """What is known of an input.
+
+    Raises:
+        CannotRunError: it is no numeric tensor.
+    """
+    from onnx import TensorProto, helper
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or tensor.elem_type in (TensorProto.STRING, TensorProto.UNDEFINED):
+        raise CannotRunError(f"input {value.name!r} is no numeric tensor")
+    dims: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        dims.append(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    choices = _choices(value.name, graph, _MAX_HOPS) if dtype.kind in "iu" else np.empty(0, np.int64)
+    return Input(value.name, dtype, tuple(dims), choices)
+
+
+def _choices(name: str, graph: onnx.GraphProto, hops: int) -> NDArray[Any]:
+    """Rows of the table that `name` indexes, or the constants it is compared with."""
+    from onnx import numpy_helper
+
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.input}
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    for node in graph.node:
+        for position, source in enumerate(node.input):
+            if source != name:
+                continue
+            if node.op_type in ("Gather", "GatherElements", "GatherND") and position == 1:
+                table = constants.get(node.input[0])
+                shape = list(table.dims) if table is not None else shapes.get(node.input[0], [])
+                axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+                if shape and -len(shape) <= axis < len(shape) and shape[axis] > 0:
+                    return np.arange(shape[axis])
+            if node.op_type == "Equal":
+                other = constants.get(node.input[1 - position])
+                if other is not None:
+                    return np.unique(numpy_helper.to_array(other).astype(np.int64))
+            if node.op_type in _TRANSPARENT and position == 0 and hops:
+                found = _choices(node.output[0], graph, hops - 1)
+                if found.size:
+                    return found
+    return np.empty(0, np.int64)
+
+
+def _shape(value: Input, sizes: tuple[tuple[int, int], int], symbols: dict[str, int]) -> tuple[int, ...]:
+    shape = []
+    rank = len(value.dims)
+    for axis, size in enumerate(value.dims):
+        if isinstance(size, int):
+            shape.append(size)
+            continue
+        if axis == 0 and rank > 1:
+            usual = 1
+        elif _is_picture(value):
+            usual = 3 if axis == 1 else sizes[0][min(axis - 2, 1)]
+        elif _is_signal(value) and axis == rank - 1:
+            usual = sizes[1]
+        else:
+            usual = TOKENS if axis else 1
+        # A batch dimension in the middle, as recurrent states have it, is 1 like any other.
+        if rank == 3 and axis == 1 and isinstance(value.dims[0], int) and isinstance(value.dims[2], int):
+            usual = 1
+        shape.append(symbols.setdefault(size, usual) if isinstance(size, str) else usual)
+    return tuple(shape)
+
+
+def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> NDArray[Any]:
+    random = Random(seed, position)
+    name = value.name.lower()
+    if value.dtype.kind == "b":
+        return np.ones(shape, value.dtype)
+    if value.dtype.kind in "iu":
+        if "mask" in name:
+            return np.ones(shape, value.dtype)
+        if "type" in name or "segment" in name:
+            return np.zeros(shape, value.dtype)
+        if "position" in name and shape:
+            return np.broadcast_to(np.arange(shape[-1]), shape).astype(value.dtype)
+        if "len" in name:
+            return np.full(shape, TOKENS, value.dtype)
+        if value.choices.size:
+            picked = random.integers(shape, value.choices.size)
+            return value.choices[picked].astype(value.dtype)
+        return random.integers(shape, 256 if value.dtype.itemsize != 1 or value.dtype.kind == "u" else 128).astype(
+            value.dtype
+        )
+    if not shape or value.dtype.kind != "f":
+        return np.ones(shape, value.dtype)
+    axes = min(2, len(shape) - 2) if _is_picture(value) else int(_is_signal(value) and len(shape) > 1)
+    level = SIGNAL_LEVELS[seed % len(SIGNAL_LEVELS)] if _is_signal(value) else 1.0
+    return (random.signal(shape, axes) * np.float32(level)).astype(value.dtype)
+
+
+def _state_pairs(inputs: Sequence[Input], graph: onnx.GraphProto) -> list[StatePair]:
+    """Float inputs that an output with a kindred name and the same shape continues."""
+    outputs = {}
+    for value in graph.output:
+        outputs[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    pairs: list[StatePair] = []
+    for value in inputs:
+        stem = _stem(value.name)
+        for name, dims in outputs.items():
+            alike = len(dims) == len(value.dims) and all(
+                a == b or not _known(b) or a == 0 for a, b in zip(dims, value.dims, strict=True)
+            )
+            free = name not in {pair.output for pair in pairs}
+            if value.dtype.kind == "f" and len(dims) > 1 and alike and free and stem and _stem(name) == stem:
+                pairs.append(StatePair(value.name, name))
+                break
+    return pairs if len(pairs) < len(outputs) else []
+
+
+def _stem(name: str) -> str:
+    """A state's name without what tells its old value from its new one."""
+    text = name.lower().replace("present", "past").replace("past_key_values", "past")
+    for affix in ("_in", "_out", "input", "output", "new", "next", "prev", "old", "updated"):
+        text = text.replace(affix, "")
+    return text.rstrip("n0123456789_.") if text.startswith(("h", "c", "state")) else text.strip("_.")

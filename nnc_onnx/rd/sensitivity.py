@@ -1,0 +1,99 @@
+"""What quantizing one tensor does to the outputs, at several step sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc_codec.params import Method
+
+from .allocate import Item
+from .curves import Curve, attempt, measure_curve
+from .deviation import Deviation
+from .network import Weight
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PROBE_BITS = (3.5, 1.5, 2.5)
+"""Bits per element at which a tensor is tried, the most telling first. Between them the change of the outputs is
+interpolated, beyond them it follows the error of the tensor."""
+
+BINS_PER_OCTAVE = 2
+"""Measured changes are rounded to this many steps per factor of two. Runs on different processors differ in the
+last digits of the outputs; rounded, they still lead to the same choice."""
+
+_NOTHING = 1e-14
+
+
+def measure_items(
+    weights: Sequence[Weight],
+    deviation: Deviation,
+    probes: int,
+    qp_density: int,
+    method: Method,
+    executor: Executor,
+    progress: Callable[[Weight], None],
+) -> tuple[list[Item], int]:
+    """Try every weight with `probes` quantization parameters, one weight at a time.
+
+    Returns:
+        One item per weight, and how many of them the outputs did not react to; for those the change is taken to
+        be what it is for the median of the others at the same relative error.
+    """
+
+    def probe(weight: Weight) -> tuple[Curve, dict[float, float]]:
+        curve = measure_curve(weight.values, qp_density, method)
+        found: dict[float, float] = {}
+        for bits in PROBE_BITS[:probes]:
+            trial = attempt(weight.values, curve.qp_at(bits), qp_density, method)
+            change = deviation({weight.name: trial.values})
+            if trial.mse > 0 and change > _NOTHING:
+                found[trial.mse] = change
+        progress(weight)
+        return curve, found
+
+    measured = list(executor.map(probe, weights))
+    powers = [float(np.square(weight.values.astype(np.float64)).mean()) for weight in weights]
+    usual = _usual_gain(weights, measured, powers)
+    items, silent = [], 0
+    for weight, (curve, found), power in zip(weights, measured, powers, strict=True):
+        if found:
+            changes = _changes(curve, found)
+        else:
+            silent += 1
+            changes = curve.mse / power * usual * weight.values.size
+        items.append(Item(curve, weight.values.size, power, changes))
+    return items, silent
+
+
+def _usual_gain(
+    weights: Sequence[Weight], measured: Sequence[tuple[Curve, dict[float, float]]], powers: Sequence[float]
+) -> float:
+    """Median over the weights of the change per element and relative error."""
+    gains = [
+        math.log2(change * power / mse / weight.values.size)
+        for weight, (_, found), power in zip(weights, measured, powers, strict=True)
+        for mse, change in list(found.items())[:1]
+    ]
+    return 2.0 ** _rounded(float(np.median(gains))) if gains else 0.0
+
+
+def _changes(curve: Curve, found: dict[float, float]) -> NDArray[np.float64]:
+    """The change at every point of the curve: straight between the probes on logarithmic scales."""
+    known = sorted(found)
+    at = [math.log2(mse) for mse in known]
+    change = [_rounded(math.log2(found[mse])) for mse in known]
+    wanted = np.log2(np.maximum(curve.mse, 2.0**-240))
+    between = np.interp(wanted, at, change)
+    beyond = np.minimum(wanted - at[0], 0) + np.maximum(wanted - at[-1], 0)
+    result: NDArray[np.float64] = np.maximum.accumulate(np.exp2(between + beyond))
+    return result
+
+
+def _rounded(logarithm: float) -> float:
+    return round(logarithm * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
