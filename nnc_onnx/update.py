@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +27,13 @@ from nnc_codec.state import UpdateState
 from nnc_codec.surgery import Topology
 from nnc_codec.syntax.enums import PayloadType, TopologyCompressionFormat, TopologyStorageFormat
 from nnc_codec.update_report import AppliedUpdate, ApplyReport, DiffReport, TensorChange
-from nnc_codec.updates import FORMAT, UpdateNote, WrongBaseError, code_differences, write_update
+from nnc_codec.updates import FORMAT, Update, UpdateNote, WrongBaseError, code_differences, write_update
 
 from .hollow import clear_values, hollow_tensors
-from .model_io import check_output, load
+from .model_io import check_output
 from .nnr import onnx_topology
 from .structure import check_same_nodes, check_same_tensors
-from .update_chain import added, advance, open_updates, workspace
+from .update_chain import Step, added, advance, open_updates, workspace
 from .update_coding import Changes, compare, error_of
 from .version import producer
 from .weights import Weights, plain_copy, refill, take_apart, write_model
@@ -77,7 +78,6 @@ def diff(
         parent, chain, _ = advance(take_apart(plain, executor), updates, executor, base)
         plain = plain_copy(new, folder / "new.onnx", options.limits, options.jobs)
         target = take_apart(plain, executor)
-        new_bytes = load(plain).nbytes
         check_same_tensors(parent.tensors, target.tensors)
         check_same_nodes(parent.hollow.graph, target.hollow.graph)
         changes = compare(parent, target, options, executor)
@@ -89,9 +89,10 @@ def diff(
         state = replace(state, temporal_context=options.temporal_context, history=options.history)
         watch = _counter(changes.differences, progress)
         units = code_differences(changes.differences, changes.codings, state, executor=executor, progress=watch)
+        changes.differences.clear()
         model = _carried_model(parent, target, changes)
 
-        result = added(parent, _decoded(units, replace(state, history=True, nodes=dict(state.nodes))), executor)
+        result = _received(parent, units, replace(state, history=True, nodes=dict(state.nodes)), executor)
         if model is not None:
             hollow = onnx_topology([model])
             result = result if hollow is None else refill(hollow, result, executor)
@@ -107,7 +108,7 @@ def diff(
             output=str(output),
             base_model_id=parent.id,
             result_model_id=note.result,
-            new_bytes=new_bytes,
+            new_bytes=target.nbytes,
             update_bytes=len(data),
             tensors=_tensor_changes(target, result, changes, Bitstream(units)),
             topology_bytes=0 if model is None else len(data) - len(write_update(units, parent.id, note)),
@@ -130,12 +131,16 @@ def _counter(
     return watch
 
 
-def _decoded(units: bytes, state: UpdateState) -> dict[str, Array]:
-    """What a receiver gets out of coded differences."""
-    differences: dict[str, Array] = {}
+def _received(parent: Weights, units: bytes, state: UpdateState, executor: Executor) -> Weights:
+    """The model that a receiver gets out of coded differences."""
+    tensors = dict(parent.tensors)
     for unit in Bitstream(units).data_units():
-        differences |= unit[0].decode_update(state)
-    return differences
+        differences = unit[0].decode_update(state)
+        tensors |= added(parent, differences, executor)
+        for name in differences:
+            # Nothing comes after this update, so that its integers need not be kept.
+            state.nodes.pop(name, None)
+    return parent._replace(tensors=tensors)
 
 
 def _carried_model(parent: Weights, target: Weights, changes: Changes) -> Topology | None:
@@ -168,7 +173,7 @@ def _tensor_changes(
                 change="carried",
                 error=error_of(weight, result.tensors[name]),
             )
-        elif name in changes.differences:
+        elif name in changes.codings:
             exact = coded is not None and coded.payload_type in (PayloadType.NNR_PT_INT, PayloadType.NNR_PT_RAW_FLOAT)
             header = None if coded is None else bitstream.units[coded.unit].data_unit
             report = TensorChange(
@@ -219,20 +224,21 @@ def apply(
     with workspace(options.jobs) as (folder, executor):
         opened = open_updates([Path(path) for path in updates], options.limits)
         plain = plain_copy(base, folder / "base.onnx", options.limits, options.jobs)
-        model, _, steps = advance(take_apart(plain, executor), opened, executor, base)
+        model, steps = _applied(plain, opened, base, executor)
         if not any(step.applied for step in steps):
             raise WrongBaseError(f"{base} holds these updates already", hint="there is nothing to apply")
         if progress is not None:
             total = sum(step.update.bitstream.nbytes for step in steps)
             progress(Progress(what=steps[-1].update.what, done=total, total=total))
-        write_model(model, output, external=options.external_data, force=options.force)
+        model_id = model.id
+        output_bytes = write_model(model, output, external=options.external_data, force=options.force)
     return ApplyReport(
         format="onnx",
         source=str(base),
         seconds=time.perf_counter() - start,
         output=str(output),
-        output_bytes=load(output).nbytes,
-        model_id=model.id,
+        output_bytes=output_bytes,
+        model_id=model_id,
         updates=tuple(
             AppliedUpdate(
                 path=step.update.what,
@@ -244,3 +250,11 @@ def apply(
             for step in steps
         ),
     )
+
+
+def _applied(
+    plain: Path, updates: Sequence[Update], base: Path, executor: Executor
+) -> tuple[Weights, list[Step]]:
+    """As :func:`advance`, without the chain, whose state is as large as the model."""
+    model, _, steps = advance(take_apart(plain, executor), updates, executor, base)
+    return model, steps

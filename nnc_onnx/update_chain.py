@@ -17,7 +17,7 @@ from nnc_codec.limits import Limits
 from nnc_codec.updates import Chain, Update, WrongBaseError, open_update
 
 from .nnr import onnx_topology
-from .weights import Weights, refill
+from .weights import Weight, Weights, refill
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _entry(base_id: str, updates: Sequence[Update], what: Path) -> int:
 
 
 def _updated(model: Weights, update: Update, differences: Mapping[str, Array], executor: Executor) -> Weights:
-    result = added(model, differences, executor)
+    result = model._replace(tensors={**model.tensors, **added(model, differences, executor)})
     hollow = onnx_topology(update.carried)
     if hollow is not None:
         result = refill(hollow, result, executor)
@@ -114,8 +114,8 @@ def _updated(model: Weights, update: Update, differences: Mapping[str, Array], e
     return result
 
 
-def added(model: Weights, differences: Mapping[str, Array], executor: Executor) -> Weights:
-    """A model plus decoded differences.
+def added(model: Weights, differences: Mapping[str, Array], executor: Executor) -> dict[str, Weight]:
+    """The tensors of a model that differences change, changed.
 
     Raises:
         CorruptError: a difference belongs to no tensor of the model, or to one of another shape or kind.
@@ -129,11 +129,8 @@ def added(model: Weights, differences: Mapping[str, Array], executor: Executor) 
         if weight.element.is_float != (change.dtype.kind == "f"):
             raise CorruptError("the base has another kind of values", tensor=name)
 
-    def moved(name: str) -> Array:
-        return add(model.tensors[name].values, differences[name])
+    def moved(name: str) -> Weight:
+        weight = model.tensors[name]
+        return weight.with_values(add(weight.values, differences[name]))
 
-    values = dict(zip(differences, executor.map(moved, differences), strict=True))
-    tensors = {
-        name: weight.with_values(values[name]) if name in values else weight for name, weight in model.tensors.items()
-    }
-    return model._replace(tensors=tensors)
+    return dict(zip(differences, executor.map(moved, differences), strict=True))

@@ -15,13 +15,13 @@ from nnc_codec.differences import TensorId, model_id, tensor_id
 from nnc_codec.formats import PackOptions, UnpackOptions
 from nnc_codec.limits import Limits
 
-from . import carriage
 from .carriage import ElementType
 from .errors import CarriageError
 from .hollow import clear_values, element_ids, element_of, embed, hollow_tensors, is_hollow, make_hollow
-from .model_io import EXTERNAL_THRESHOLD, all_tensors, load, model_writer
+from .model_io import EXTERNAL_THRESHOLD, all_tensors, external_file_of, load, model_writer, parse
 from .nnr import recognise_nnr
 from .plan import PlannedTensor, plan_tensors
+from .recognise import recognise_onnx
 from .tensors import stored_nbytes, to_array
 from .usage import Usage
 
@@ -66,11 +66,13 @@ class Weights(NamedTuple):
         hollow: the model, its weights replaced by their names.
         tensors: the weights by name, in the model's order. Tensors of types that cannot be coded stay in `hollow`.
         opaque: parts of those in the model's id.
+        nbytes: all files of the model it came from.
     """
 
     hollow: onnx.ModelProto
     tensors: dict[str, Weight]
     opaque: tuple[TensorId, ...]
+    nbytes: int
 
     @property
     def id(self) -> str:
@@ -117,7 +119,7 @@ def plain_copy(source: Path, plain: Path, limits: Limits, jobs: int) -> Path:
     options = UnpackOptions(jobs=jobs, limits=limits)
     if recognise_nnr(source) is not None:
         unpack_nnr(source, plain, options)
-    elif carriage.check_format(load(source).proto) is not None:
+    elif recognise_onnx(source) == "packed":
         unpack(source, plain, options)
     else:
         return source
@@ -131,7 +133,9 @@ def take_apart(source: Path, executor: Executor) -> Weights:
         FileAccessError, InvalidModelError, TruncatedModelError, ExternalDataError: bad files.
     """
     model = load(source)
-    return _split(model.proto, model.folder, executor, lambda tensor, name: None)
+    made = _split(model.proto, model.folder, model.nbytes, executor, lambda tensor, name: None)
+    # Protobuf keeps the memory of values that were taken out until the whole message goes.
+    return made._replace(hollow=parse(made.hollow.SerializeToString()))
 
 
 def refill(hollow: onnx.ModelProto, weights: Weights, executor: Executor) -> Weights:
@@ -151,7 +155,7 @@ def refill(hollow: onnx.ModelProto, weights: Weights, executor: Executor) -> Wei
             raise CarriageError("the update has no values for it, and the base neither", tensor=element)
         return weight
 
-    made = _split(hollow, Path(), executor, known)
+    made = _split(hollow, Path(), weights.nbytes, executor, known)
     for name, weight in made.tensors.items():
         old = weights.tensors.get(name)
         if old is None or (old.shape, old.element) != (weight.shape, weight.element):
@@ -165,6 +169,7 @@ def refill(hollow: onnx.ModelProto, weights: Weights, executor: Executor) -> Wei
 def _split(
     proto: onnx.ModelProto,
     folder: Path,
+    nbytes: int,
     executor: Executor,
     known: Callable[[PlannedTensor, str], Weight | None],
 ) -> Weights:
@@ -199,17 +204,20 @@ def _split(
             make_hollow(tensor.proto, name)
     for other in all_tensors(proto):
         embed(other, folder)
-    return Weights(proto, tensors, tuple(_opaque_ids(proto)))
+    return Weights(proto, tensors, tuple(_opaque_ids(proto)), nbytes)
 
 
-def write_model(weights: Weights, output: Path, *, external: bool | None, force: bool) -> None:
-    """Put a model together and write it; its hollow model is filled.
+def write_model(weights: Weights, output: Path, *, external: bool | None, force: bool) -> int:
+    """Put a model together and write it; its hollow model is filled, its weights are used up.
 
     Args:
         weights: the model.
         output: ONNX file to write.
         external: weights in a file beside it; ``None`` decides by size.
         force: overwrite the output.
+
+    Returns:
+        Bytes of all files written.
 
     Raises:
         OutputExistsError, FileAccessError, InvalidModelError: it cannot be written.
@@ -221,6 +229,8 @@ def write_model(weights: Weights, output: Path, *, external: bool | None, force:
         external = total + others > EXTERNAL_THRESHOLD
     with model_writer(output, external=external, force=force) as writer:
         for tensor, name in holes:
+            values = weights.tensors.pop(name).values
             clear_values(tensor)
-            writer.put(tensor, np.ascontiguousarray(weights.tensors[name].values).reshape(-1).view(np.uint8).data)
+            writer.put(tensor, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         writer.finish(weights.hollow)
+    return output.stat().st_size + (external_file_of(output).stat().st_size if external else 0)
