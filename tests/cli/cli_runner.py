@@ -9,7 +9,6 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
-
 _INSTALLED = Path(sysconfig.get_path("scripts")) / "onnx-nnc"
 COMMAND = [str(_INSTALLED)] if _INSTALLED.exists() else [sys.executable, "-m", "nnc_onnx.cli"]
 
