@@ -34,7 +34,7 @@ from nnc_codec.formats import PackOptions  # noqa: E402
 from nnc_nnef.child import ChildLimits, run_folder  # noqa: E402
 from nnc_nnef.convert import ConvertSettings, to_nnef, to_onnx  # noqa: E402
 from nnc_nnef.convert.check import compare, random_inputs, run_onnx, sensitivity  # noqa: E402
-from nnc_nnef.convert.onnx_to_nnef import Port, convert_graph  # noqa: E402
+from nnc_nnef.convert.onnx_to_nnef import NnefGraph, Port, convert_graph  # noqa: E402
 from nnc_nnef.errors import MismatchError  # noqa: E402
 from nnc_nnef.session import interpretable, used_operations, with_lowering  # noqa: E402
 
@@ -69,15 +69,16 @@ class Reference:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings
         self.model = onnx.load(path)
-        self.ports = self._ports()
-        self.inputs = random_inputs(self.ports, self.model)
+        graph = self._converted()
+        self.ports = graph.inputs
+        self.inputs = random_inputs((*graph.inputs, *graph.unread), self.model)
         self.names = [info.name for info in self.model.graph.output]
         self.outputs = self.run(self.inputs)
         self.moves = sensitivity(self.run, self.inputs)
 
-    def _ports(self) -> tuple[Port, ...]:
+    def _converted(self) -> NnefGraph:
         try:
-            return convert_graph(self.model, **self.settings).inputs
+            return convert_graph(self.model, **self.settings)
         except NNRError:
             raise SystemExit(f"{self.path}: no input shapes") from None
 

@@ -88,7 +88,7 @@ def _rename_inputs(nodes: list[NodeProto], names: dict[str, str]) -> None:
 def _alias(skeleton: Skeleton, node: NodeProto) -> str | None:
     if node.op_type == "Identity" or (node.op_type == "Dropout" and len([n for n in node.output if n]) == 1):
         return str(node.input[0])
-    if node.op_type == "Cast" and skeleton.types.get(node.input[0]) == attributes(node)["to"]:
+    if node.op_type == "Cast" and skeleton.types.get(node.input[0]) == attributes(node).get("to"):
         return str(node.input[0])
     if node.op_type in ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Tile"):
         before, after = skeleton.shapes.get(node.input[0]), skeleton.shapes.get(node.output[0])

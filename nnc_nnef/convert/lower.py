@@ -55,6 +55,7 @@ def lower(
     _single_precision(skeleton)
     apply_rules(skeleton, _RULES)
     apply_rules(skeleton, INTEGER)
+    _drop_unread_inputs(skeleton)
     _logical_copies(skeleton)
     _broadcast_selections(skeleton)
     _check(skeleton)
@@ -70,7 +71,7 @@ def _single_precision(skeleton: Skeleton) -> None:
         if value.dtype == np.float64:
             skeleton.constants[name] = value.astype(np.float32)
     for i, node in enumerate(skeleton.nodes):
-        if node.op_type == "Cast" and attributes(node)["to"] == double:
+        if node.op_type == "Cast" and attributes(node).get("to") == double:
             skeleton.nodes[i] = helper.make_node(
                 "Cast", list(node.input), list(node.output), name=node.name, to=TensorProto.FLOAT
             )
@@ -78,6 +79,13 @@ def _single_precision(skeleton: Skeleton) -> None:
     skeleton.types = {name: kind for name, kind in skeleton.types.items() if kind != double}
     skeleton.notes.append("float64 arithmetic is done in float32")
     fold(skeleton)
+
+
+def _drop_unread_inputs(skeleton: Skeleton) -> None:
+    read = {name for node in skeleton.nodes for name in node.input} | set(skeleton.outputs)
+    for name in [name for name in skeleton.inputs if name not in read]:
+        skeleton.unread[name] = skeleton.inputs.pop(name)
+        skeleton.notes.append(f"input {name!r} is read by nothing and was left out")
 
 
 def _logical_copies(skeleton: Skeleton) -> None:
@@ -91,9 +99,12 @@ def _logical_copies(skeleton: Skeleton) -> None:
 
 def _broadcast_selections(skeleton: Skeleton) -> None:
     """Gives scalars in a broadcasting Where all axes: the reference interpreter reads past a literal there."""
-    for node in skeleton.nodes:
-        if node.op_type != "Where":
+    for position, original in enumerate(skeleton.nodes):
+        if original.op_type != "Where":
             continue
+        node = NodeProto()
+        node.CopyFrom(original)
+        skeleton.nodes[position] = node
         result = skeleton.shape(node.output[0])
         scalars = [i for i, name in enumerate(node.input) if name in skeleton.constants and not skeleton.shape(name)]
         if all(skeleton.shape(name) in ((), result) for name in node.input):

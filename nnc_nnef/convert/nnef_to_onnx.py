@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from nnc_codec.errors import NNRError
+
 from ..errors import CarryError, ConversionError, GraphTextError
 from ..labels import check_label
 from ..parse import parse_graph
@@ -157,7 +159,11 @@ def _attach(graph: Any, stored: Mapping[str, Stored], placeholders: Placeholders
 def _expand_constant(op: Any, graph: Any) -> None:
     shape, value = op.attribs["shape"], op.attribs["value"]
     count = int(np.prod(shape, dtype=object)) if shape else 1
-    if count > 1 << 24 or (isinstance(value, list) and len(value) not in (1, count)):
+    if (
+        count > 1 << 24
+        or any(size <= 0 for size in shape)
+        or (isinstance(value, list) and len(value) not in (1, count))
+    ):
         raise GraphTextError(f"constant of shape {shape} with {len(value) if isinstance(value, list) else 1} values")
     kind = {"scalar": np.float32, "integer": np.int64, "logical": np.bool_}.get(op.dtype or "scalar", np.float32)
     op.attribs["value"] = np.broadcast_to(np.asarray(value, kind), (count,)).reshape(shape).copy()
@@ -174,15 +180,17 @@ def _infer_shapes(graph: Any) -> None:
 
 
 def _translate(graph: Any) -> Any:
-    from nnef_tools.conversion.converter import ConversionError as ToolError
     from nnef_tools.conversion.nnef_to_onnx import Converter
     from nnef_tools.io.nnef.reader import _build_graph
 
     converter = Converter(custom_transforms=custom_transforms(), custom_functions=custom_functions())
     try:
         return converter(_build_graph(graph))
-    except ToolError as error:
-        raise ConversionError(f"nnef-tools cannot convert the graph: {error}") from error
+    except NNRError:
+        raise
+    except Exception as error:
+        # Its own error class covers what it foresees; assertions and lookups fail on the rest.
+        raise ConversionError(f"nnef-tools cannot convert the graph: {error!r}"[:1000]) from error
 
 
 def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping[str, str]) -> OnnxGraph:
@@ -232,6 +240,10 @@ def _finish(graph: Any, source: Any, placeholders: Placeholders, labels: Mapping
     build_graph(graph, proto)
     inputs = _ports(source, source.inputs, graph.inputs)
     outputs = _ports(source, source.outputs, graph.outputs)
+    present = {info.name for info in proto.input}
+    for port in inputs:
+        if port.onnx not in present:
+            proto.input.append(helper.make_tensor_value_info(port.onnx, port.elem_type, port.shape))
     model = _to_opset(proto, widened, {*weights, *(item.inner for item in widened)})
     return OnnxGraph(model, weights, inputs, outputs, maps, tuple(notes))
 
@@ -261,10 +273,13 @@ _ELEMENT = {"scalar": TensorProto.FLOAT, "integer": TensorProto.INT64, "logical"
 
 
 def _ports(source: Any, names: Any, tensors: Any) -> tuple[Port, ...]:
-    return tuple(
-        Port(tensor.name, str(name), tuple(tensor.shape), _ELEMENT[source.tensors[str(name)].dtype])
-        for name, tensor in zip(names, tensors, strict=True)
-    )
+    """Inputs or outputs in the order of the NNEF graph; the converter drops inputs that nothing reads."""
+    converted = {tensor.name: tensor for tensor in tensors}
+    ports = []
+    for name in map(str, names):
+        shape = converted[name].shape if name in converted else source.tensors[name].shape
+        ports.append(Port(name, name, tuple(shape), _ELEMENT[source.tensors[name].dtype]))
+    return tuple(ports)
 
 
 def _affine_maps(source: Any, labels: Mapping[str, str], placeholders: Placeholders) -> dict[str, Affine]:

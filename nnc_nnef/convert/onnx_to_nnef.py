@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from onnx import ModelProto, helper
 
+from nnc_codec.errors import NNRError
+
 from ..container import GRAPH
 from ..errors import CarryError, ConversionError
 from ..labels import make_label
@@ -59,6 +61,7 @@ class NnefGraph(msgspec.Struct, frozen=True):
         variables: in the order of the graph.
         inputs: real inputs.
         outputs: graph outputs.
+        unread: inputs of the ONNX model that nothing reads; NNEF does not have them.
         weights: the opaque weights that variables refer to.
         notes: what the user should know.
     """
@@ -67,6 +70,7 @@ class NnefGraph(msgspec.Struct, frozen=True):
     variables: tuple[Variable, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    unread: tuple[Port, ...]
     weights: Mapping[str, Weight]
     notes: tuple[str, ...]
 
@@ -92,8 +96,15 @@ def convert_graph(
     target = _translate(source, skeleton)
     inputs, outputs = _name_tensors(target, skeleton)
     variables = _variables(target, placeholders, set(skeleton.weights))
+    unread = tuple(Port(name, "", shape, kind) for name, (shape, kind) in skeleton.unread.items())
     return NnefGraph(
-        _print(target), tuple(variables), inputs, outputs, skeleton.weights, tuple(dict.fromkeys(skeleton.notes))
+        _print(target),
+        tuple(variables),
+        inputs,
+        outputs,
+        unread,
+        skeleton.weights,
+        tuple(dict.fromkeys(skeleton.notes)),
     )
 
 
@@ -140,7 +151,6 @@ def _compact(value: Array, name: str) -> Array:
 
 
 def _translate(source: Any, skeleton: Skeleton) -> Any:
-    from nnef_tools.conversion.converter import ConversionError as ToolError
     from nnef_tools.conversion.onnx_to_nnef import Converter
 
     from .transforms import custom_functions, custom_transforms
@@ -157,9 +167,12 @@ def _translate(source: Any, skeleton: Skeleton) -> Any:
     converter = Repaired(custom_transforms=custom_transforms(), custom_functions=custom_functions(), keep_io_names=True)
     try:
         graph = converter(source)
-    except ToolError as error:
-        raise ConversionError(f"nnef-tools cannot convert the graph: {error}") from error
-    if len(graph.outputs) != len(skeleton.outputs) or len(graph.inputs) > len(skeleton.inputs):
+    except NNRError:
+        raise
+    except Exception as error:
+        # Its own error class covers what it foresees; assertions and lookups fail on the rest.
+        raise ConversionError(f"nnef-tools cannot convert the graph: {error!r}"[:1000]) from error
+    if len(graph.outputs) != len(skeleton.outputs) or len(graph.inputs) != len(skeleton.inputs):
         raise ConversionError("an output or input was lost in conversion")
     return graph
 

@@ -105,6 +105,9 @@ class Rewriter:
         return self.op("Slice", name, *bounds, to=to)
 
 
+#: What rules raise on attributes or inputs that the operator's specification rules out.
+MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)
+
 Rule = Callable[[Rewriter], "list[NodeProto] | None"]
 
 
@@ -118,7 +121,10 @@ def apply_rules(skeleton: Skeleton, rules: dict[str, Rule]) -> None:
     result: list[NodeProto] = []
     for node in skeleton.nodes:
         rule = rules.get(node.op_type)
-        replacement = rule(Rewriter(skeleton, node)) if rule else None
+        try:
+            replacement = rule(Rewriter(skeleton, node)) if rule else None
+        except MALFORMED as error:
+            raise ConversionError(f"the node is malformed: {error!r}", op=node.op_type, node=where(node)) from error
         result.extend([node] if replacement is None else replacement)
     skeleton.nodes = result
     skeleton.opset = OPSET

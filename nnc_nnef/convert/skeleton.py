@@ -21,8 +21,9 @@ from ..errors import ConversionError, ShapeError
 OPSET = 13
 Array = NDArray[Any]
 
-_VISIBLE_FLOATS = 1024
+_VISIBLE_WEIGHTS = 1024
 _VISIBLE_INTEGERS = 1 << 16
+_INDEX_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 
 
 class Weight(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ class Skeleton:
         constants: visible constants by tensor name.
         weights: opaque constants by tensor name.
         inputs: graph inputs, name -> (shape, elem_type), all dimensions fixed.
+        unread: inputs that were dropped because nothing reads them.
         outputs: names of the graph outputs.
         notes: what the user should know about the conversion.
     """
@@ -60,6 +62,7 @@ class Skeleton:
         self.constants: dict[str, Array] = {}
         self.weights: dict[str, Weight] = {}
         self.inputs: dict[str, tuple[tuple[int, ...], int]] = {}
+        self.unread: dict[str, tuple[tuple[int, ...], int]] = {}
         self.outputs: list[str] = []
         self.notes: list[str] = []
         self.shapes: dict[str, tuple[int | None, ...]] = {}
@@ -103,7 +106,7 @@ class Skeleton:
         name = rename or proto.name
         shape = tuple(proto.dims)
         volume = int(np.prod(shape, dtype=np.int64)) if shape else 1
-        limit = _VISIBLE_FLOATS if proto.data_type in FLOATS else _VISIBLE_INTEGERS
+        limit = _VISIBLE_INTEGERS if proto.data_type in _INDEX_TYPES else _VISIBLE_WEIGHTS
         if volume <= limit and proto.data_location != TensorProto.EXTERNAL:
             self.constants[name] = numpy_helper.to_array(proto)
         else:

@@ -92,7 +92,7 @@ def check_both_ways(model: onnx.ModelProto, seed: int = 0, **kwargs: Any) -> Nne
     """ONNX -> NNEF against the reference interpreter, and back to ONNX against onnxruntime."""
     graph = convert_graph(model, **kwargs)
     inputs = random_inputs(graph.inputs, model, seed)
-    fixed = kwargs.get("fixed_inputs", {})
+    fixed = {**kwargs.get("fixed_inputs", {}), **random_inputs(graph.unread, model)}
     data = model.SerializeToString()
 
     def run(feed: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -184,3 +184,12 @@ def test_what_onnx_cannot_say_is_refused(body: str, match: str) -> None:
 def test_contradictory_graphs_are_refused(body: str, values: dict[str, np.ndarray]) -> None:
     with pytest.raises(GraphTextError):
         to_onnx_proto(graph(MATRIX, body), values)
+
+
+def test_inputs_that_nothing_reads_stay() -> None:
+    text = "version 1.0;\ngraph g(a, x, b) -> (y) { a = external<scalar>(shape = [3]);"
+    text += " x = external<scalar>(shape = [2, 3]);"
+    text += " b = external<integer>(shape = [1]); y = relu(x); }"
+    model = to_onnx_proto(text, {})
+    onnx.checker.check_model(model, full_check=True)
+    assert sorted(info.name for info in model.graph.input) == ["a", "b", "x"]

@@ -305,3 +305,11 @@ def test_names_become_legal_and_unique() -> None:
     graph = check_both_ways(model)
     assert graph.inputs[0].nnef == "in_0"
     assert len({v.label.casefold() for v in graph.variables}) == len(graph.variables) == 2
+
+
+def test_inputs_that_nothing_reads_are_left_out_and_reported() -> None:
+    model = one_node("Relu", [X])
+    model.graph.input.insert(0, helper.make_tensor_value_info("unread", FLOAT, (1, 2)))
+    graph = check_both_ways(model)
+    assert [port.onnx for port in graph.inputs] == ["x"]
+    assert any("unread" in note for note in graph.notes)
