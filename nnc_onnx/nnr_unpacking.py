@@ -24,7 +24,7 @@ from nnc_codec.syntax.enums import PayloadType
 from .carriage import BY_ONNX_TYPE, ElementType
 from .errors import CarriageError
 from .hollow import clear_values, hollow_tensors
-from .model_io import EXTERNAL_THRESHOLD, all_tensors, check_output, load, model_writer
+from .model_io import EXTERNAL_THRESHOLD, all_tensors, check_output, model_writer, written_bytes
 from .nnr import NnrFile, check_units, read_nnr, record_of, remove_record
 from .tensors import element_count, stored_nbytes
 
@@ -113,8 +113,7 @@ def unpack_nnr(
         notes, tensors = _unpack_arrays(file, output, options, progress)
         unpacked_bytes = output.stat().st_size
     else:
-        notes, tensors = _unpack_model(file, output, options, progress)
-        unpacked_bytes = load(output).nbytes
+        notes, tensors, unpacked_bytes = _unpack_model(file, output, options, progress)
     return UnpackReport(
         format="nnr",
         source=str(source),
@@ -129,7 +128,7 @@ def unpack_nnr(
 
 def _unpack_model(
     file: NnrFile, output: Path, options: UnpackOptions, progress: ProgressCallback | None
-) -> tuple[tuple[str, ...], int]:
+) -> tuple[tuple[str, ...], int, int]:
     proto = file.model("unpacking")
     check_units(file.bitstream, record_of(proto))
     check_output(output, source=file.path, external=options.external_data, force=options.force)
@@ -147,7 +146,7 @@ def _unpack_model(
         writer.finish(proto)
     left = file.bitstream.keys() - {hole.name for hole in holes}
     notes = (f"{len(left)} tensors of the bitstream are not in its model, e.g. {min(left)}",) if left else ()
-    return notes, len(holes)
+    return notes, len(holes), written_bytes(output, external=external)
 
 
 def decoded(

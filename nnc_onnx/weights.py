@@ -17,8 +17,8 @@ from nnc_codec.limits import Limits
 
 from .carriage import ElementType
 from .errors import CarriageError
-from .hollow import clear_values, element_ids, element_of, embed, hollow_tensors, is_hollow, make_hollow
-from .model_io import EXTERNAL_THRESHOLD, all_tensors, external_file_of, load, model_writer, parse
+from .hollow import clear_values, element_ids, element_of, embed_external, hollow_tensors, is_hollow, make_hollow
+from .model_io import EXTERNAL_THRESHOLD, all_tensors, load, model_writer, parse, written_bytes
 from .nnr import recognise_nnr
 from .plan import PlannedTensor, plan_tensors
 from .recognise import recognise_onnx
@@ -203,7 +203,7 @@ def _split(
             tensors[name] = weight
             make_hollow(tensor.proto, name)
     for other in all_tensors(proto):
-        embed(other, folder)
+        embed_external(other, folder)
     return Weights(proto, tensors, tuple(_opaque_ids(proto)), nbytes)
 
 
@@ -233,4 +233,4 @@ def write_model(weights: Weights, output: Path, *, external: bool | None, force:
             clear_values(tensor)
             writer.put(tensor, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         writer.finish(weights.hollow)
-    return output.stat().st_size + (external_file_of(output).stat().st_size if external else 0)
+    return written_bytes(output, external=external)
