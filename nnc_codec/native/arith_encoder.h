@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu.h"
 #include "model.h"
 
 namespace nnc {
@@ -11,17 +12,25 @@ namespace nnc {
 class ArithEncoder {
  public:
   void bin(Model& m, unsigned bit) {
-    const std::uint32_t lps = static_cast<std::uint32_t>(m.row >> ((width_ >> 2) & 0x38u)) & 0xffu;
-    const std::uint32_t mps_width = width_ - lps;
-    const std::uint32_t is_lps = bit ^ static_cast<std::uint32_t>(m.q >= 0);
-    const std::uint32_t mask = 0u - is_lps;
-    low_ += mps_width & mask;
-    const std::uint32_t w = (lps & mask) | (mps_width & ~mask);
-    const unsigned n = static_cast<unsigned>(__builtin_clz(w)) - 23u;
-    width_ = w << n;
-    shift(n);
-    m.update(bit);
+    const std::uint16_t one = static_cast<std::uint16_t>(bit);
+    bins(&m, &one, 1);
   }
+
+  // A list of (index into `models` << 1 | bit).
+  void bins(Model* models, const std::uint16_t* list, std::size_t count) { code(models, list, count); }
+#ifdef NNC_AVX2
+  NNC_TARGET_AVX2 void bins_avx2(Model* models, const std::uint16_t* list, std::size_t count) { code(models, list, count); }
+#endif
+
+  // A run of zeros that goes around `length` = 1, 2 or 4 models, given by index.
+  void zeros(Model* models, const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    code_zeros(models, cycle, length, count);
+  }
+#ifdef NNC_AVX2
+  NNC_TARGET_AVX2 void zeros_avx2(Model* models, const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    code_zeros(models, cycle, length, count);
+  }
+#endif
 
   // `count` <= 32 equiprobable bins, most significant first.
   void bypass(std::uint32_t value, unsigned count) {
@@ -58,10 +67,84 @@ class ArithEncoder {
   void reserve(std::size_t bytes) { out_.reserve(bytes); }
 
  private:
-  void shift(unsigned n) {
-    low_ <<= n;
-    pending_ += n;
-    if (__builtin_expect(pending_ > 40, 0)) flush();
+  // Free of branches on the bins.
+  NNC_INLINE void code(Model* models, const std::uint16_t* list, std::size_t count) {
+    std::uint64_t low = low_, width = width_;
+    unsigned pending = pending_;
+    for (std::size_t i = 0; i < count; ++i) {
+      const unsigned bit = list[i] & 1u;
+      Model& m = models[list[i] >> 1];
+      const std::uint64_t is_mps = static_cast<std::uint64_t>(m.q >> 63) ^ (std::uint64_t{0} - bit);  // all ones or zero
+      const std::uint64_t lps = (m.row >> ((width >> 2) & 0x38u)) & 0xffu;
+      const std::uint64_t kept = width & is_mps;
+      low += (width - lps) & ~is_mps;
+      const std::uint64_t next = kept + ((lps ^ is_mps) - is_mps);  // width - lps or lps
+      const unsigned n = static_cast<unsigned>(__builtin_clzll(next)) - 55u;
+      width = next << n;
+      low <<= n;
+      pending += n;
+      m.update(bit);
+      if (__builtin_expect(pending > 40, 0)) {
+        low_ = low;
+        pending_ = pending;
+        flush();
+        low = low_;
+        pending = pending_;
+      }
+    }
+    low_ = low;
+    pending_ = pending;
+    width_ = static_cast<std::uint32_t>(width);
+  }
+  NNC_INLINE void code_zeros(Model* models, const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    std::uint64_t low = low_;
+    std::uint32_t width = width_;
+    unsigned pending = pending_;
+    std::uint64_t i = 0;
+    for (; i < count; ++i) {
+      Model& m = models[cycle[i & (length - 1)]];
+      if (m.sure_of_zero() && settled(models, cycle, length)) break;
+      const std::uint32_t lps = static_cast<std::uint32_t>(m.row >> ((width >> 2) & 0x38u)) & 0xffu;
+      const bool is_lps = m.q >= 0;
+      if (is_lps) low += width - lps;
+      const std::uint32_t next = is_lps ? lps : width - lps;
+      const unsigned n = static_cast<unsigned>(__builtin_clz(next)) - 23u;
+      width = next << n;
+      low <<= n;
+      pending += n;
+      m.update(0);
+      if (__builtin_expect(pending > 40, 0)) {
+        low_ = low;
+        pending_ = pending;
+        flush();
+        low = low_;
+        pending = pending_;
+      }
+    }
+    low_ = low;
+    width_ = width;
+    pending_ = pending;
+    if (i < count) jump_zeros(count - i);
+  }
+  // True if no model of the cycle would be moved by another zero; they all have the smallest LPS widths then.
+  static bool settled(const Model* models, const std::uint32_t* cycle, std::uint32_t length) {
+    for (std::uint32_t i = 0; i < length; ++i)
+      if (!models[cycle[i]].sure_of_zero() || !models[cycle[i]].stands_still_on_zero()) return false;
+    return true;
+  }
+  // Zeros of settled models.
+  NNC_INLINE void jump_zeros(std::uint64_t count) {
+    for (;;) {
+      const std::uint64_t run = kZeroRuns.count[width_ - 256];
+      if (run > count) break;
+      count -= run;
+      width_ = std::uint32_t{kZeroRuns.last[width_ - 256]} << 1;
+      low_ <<= 1;
+      ++pending_;
+      if (__builtin_expect(pending_ > 40, 0)) flush();
+    }
+    for (int j = 6; j >= 0; --j)
+      if (count >> j & 1u) width_ = kZeroRuns.after[j][width_ - 256];
   }
   // Moves whole bytes out of the register, at least 9 bits stay.
   void flush() {

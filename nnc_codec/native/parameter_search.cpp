@@ -1,110 +1,19 @@
 #include "parameter_search.h"
 
-#include <algorithm>
-#include <array>
-
 #include "binarization.h"
-#include "cost.h"
-#include "cpu.h"
-
-#ifdef NNC_AVX2
-#include <immintrin.h>
-#endif
+#include "trial_kernels.h"
 
 namespace nnc {
 
 namespace {
 
 constexpr std::uint64_t kIndexCost = 3 * kBypassCost;
-constexpr int kWord = 64;  // bins tried at once
 
-// Estimators of the nine sets, one 16-bit lane each; the last seven lanes are idle.
-struct alignas(32) Lanes {
-  std::int16_t f[16];
-  std::int16_t s[16];
-  bool operator==(const Lanes& other) const {
-    return std::equal(f, f + kParameterSets, other.f) && std::equal(s, s + kParameterSets, other.s);
-  }
-};
-using Costs = std::array<std::uint32_t, kParameterSets>;
-
-// Runs `count` bins, first one in the highest of the `count` low bits of `word`.
-void run_portable(Lanes& lanes, std::uint64_t word, int count, const CostTable& costs, Costs& sum) {
-  for (int i = 0; i < kParameterSets; ++i) {
-    int f = lanes.f[i], s = lanes.s[i];
-    std::uint32_t cost = 0;
-    for (int b = count; b-- > 0;) {
-      const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
-      cost += costs.bit[bit][static_cast<std::size_t>(((16 * f + s) >> 3) + 512)];
-      const int below = static_cast<int>(bit ^ 1u);
-      f += static_cast<int>(kSteps[i].fast[bit][((16 * f - below) >> 7) + 16] >> 4);
-      s += static_cast<int>(kSteps[i].slow[bit][((s - below) >> 7) + 16]);
-    }
-    lanes.f[i] = static_cast<std::int16_t>(f);
-    lanes.s[i] = static_cast<std::int16_t>(s);
-    sum[static_cast<std::size_t>(i)] = cost;
-  }
-}
-
-#ifdef NNC_AVX2
-// Step of every lane: kStep[16 + t] >> shift, where t is the estimator towards the bit, in -16..15.
-__attribute__((target("avx2"))) inline __m256i steps(__m256i t, __m256i doubled_low, __m256i scale) {
-  const __m256i low = _mm256_shuffle_epi8(
-      doubled_low, _mm256_or_si256(_mm256_and_si256(t, _mm256_set1_epi16(15)), _mm256_set1_epi16(-32768)));
-  const __m256i high = _mm256_andnot_si256(_mm256_cmpeq_epi16(t, _mm256_set1_epi16(15)), _mm256_set1_epi16(2 * 4));
-  // The table of bytes cannot hold doubled entries, so the shift to the left happens here.
-  const __m256i either = _mm256_blendv_epi8(high, _mm256_add_epi16(low, low), _mm256_srai_epi16(t, 15));
-  return _mm256_mulhi_epu16(either, scale);
-}
-
-__attribute__((target("avx2"))) void run_avx2(Lanes& lanes, std::uint64_t word, int count, const CostTable& costs,
-                                              Costs& sum) {
-  alignas(32) std::uint16_t fast_scale[16] = {}, slow_scale[16] = {};
-  alignas(32) std::uint8_t table[32];
-  for (int i = 0; i < kParameterSets; ++i) {
-    fast_scale[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].fast_shift));
-    slow_scale[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].slow_shift));
-  }
-  for (int i = 0; i < 32; ++i) table[i] = kStep[i & 15];
-  const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(table));
-  const __m256i fast = _mm256_load_si256(reinterpret_cast<const __m256i*>(fast_scale));
-  const __m256i slow = _mm256_load_si256(reinterpret_cast<const __m256i*>(slow_scale));
-  __m256i f = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.f));
-  __m256i s = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes.s));
-  __m256i total = _mm256_setzero_si256();
-  std::uint32_t last = 0;
-  for (int b = count; b-- > 0;) {
-    const int bit = static_cast<int>(word >> b & 1u);
-    const __m256i index = _mm256_srai_epi16(_mm256_add_epi16(_mm256_slli_epi16(f, 4), s), 3);
-    const std::uint32_t* const of_bit = costs.bit[static_cast<std::size_t>(bit)].data() + 512;
-    total = _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(of_bit),
-                                                           _mm256_cvtepi16_epi32(_mm256_castsi256_si128(index)), 4));
-    last += of_bit[static_cast<std::int16_t>(_mm256_extract_epi16(index, 8))];
-    const __m256i d = _mm256_set1_epi16(static_cast<short>(2 * bit - 1));
-    const __m256i tf = _mm256_srai_epi16(_mm256_sign_epi16(f, d), 3);
-    const __m256i ts = _mm256_srai_epi16(_mm256_sign_epi16(s, d), 7);
-    f = _mm256_add_epi16(f, _mm256_sign_epi16(steps(tf, low, fast), d));
-    s = _mm256_add_epi16(s, _mm256_sign_epi16(steps(ts, low, slow), d));
-  }
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes.f), f);
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes.s), s);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(sum.data()), total);
-  sum[8] = last;
-}
-#endif
-
-using Run = void (*)(Lanes&, std::uint64_t, int, const CostTable&, Costs&);
-
-Run pick_run() {
-#ifdef NNC_AVX2
-  if (has_avx2()) return run_avx2;
-#endif
-  return run_portable;
-}
-
-// Trial of one model: the nine accumulators and the bins not yet tried.
+// Trial of one model: the nine costs and the bins not yet tried.
 class Trial {
  public:
+  static constexpr std::uint32_t kWords = 64;
+
   void start() {
     for (int i = 0; i < kParameterSets; ++i) {
       lanes_.f[i] = kParameterSet[i].f;
@@ -112,20 +21,55 @@ class Trial {
     }
     still_ = false;
   }
-  void add(unsigned bit, Run run, const CostTable& costs) {
+  // Takes a bin; true if there is no room for another.
+  NNC_INLINE bool add(std::uint32_t bit) {
     word_ = (word_ << 1) | bit;
-    if (++bits_ == kWord) flush(run, costs);
+    if (__builtin_expect(++bits_ < 64, 1)) return false;
+    words_[count_++] = word_;
+    zero_words_ += word_ == 0;
+    bits_ = 0;
+    return full();
   }
-  void flush(Run run, const CostTable& costs) {
-    if (!bits_) return;
-    // A word of zeros that left all estimators where they were costs the same again.
-    if (!(still_ && word_ == 0 && bits_ == kWord)) {
-      const Lanes before = lanes_;
-      run(lanes_, word_, bits_, costs, word_cost_);
-      still_ = word_ == 0 && bits_ == kWord && before == lanes_;
+  // The same for up to `count` zeros; returns how many were taken.
+  std::uint64_t add_zeros(std::uint64_t count) {
+    const std::uint64_t n = std::min<std::uint64_t>(count, 64 - bits_);
+    word_ = n < 64 ? word_ << n : 0;
+    bits_ += static_cast<std::uint32_t>(n);
+    if (bits_ == 64) {
+      words_[count_++] = word_;
+      zero_words_ += word_ == 0;
+      bits_ = 0;
     }
-    for (std::size_t i = 0; i < kParameterSets; ++i) cost_[i] += word_cost_[i];
-    word_ = 0;
+    return n;
+  }
+  bool full() const { return count_ == kWords; }
+  std::uint32_t waiting() const { return count_ - first_; }
+  // Words of zeros cost next to nothing one after the other.
+  bool mostly_zeros() const { return 2 * zero_words_ > count_; }
+
+  // Tries full words, as many as both have.
+  static void pair(Trial& a, Trial& b) {
+    const std::uint32_t n = std::min(a.waiting(), b.waiting());
+    try_words_of_two(a.lanes_, a.words_.data() + a.first_, a.cost_, b.lanes_, b.words_.data() + b.first_, b.cost_, n);
+    a.taken(n);
+    b.taken(n);
+  }
+  void try_full_words() {
+    while (first_ < count_) {
+      const std::uint64_t word = words_[first_++];
+      // A word of zeros that leaves all estimators where they are costs the same the next time.
+      if (!(still_ && word == 0)) {
+        const TrialLanes before = lanes_;
+        word_cost_.fill(0);
+        try_bins(lanes_, word, 64, word_cost_);
+        still_ = word == 0 && before == lanes_;
+      }
+      for (std::size_t i = 0; i < kParameterSets; ++i) cost_[i] += word_cost_[i];
+    }
+    empty();
+  }
+  void try_rest() {
+    if (bits_) try_bins(lanes_, word_ & ((std::uint64_t{1} << bits_) - 1), static_cast<int>(bits_), cost_);
     bits_ = 0;
   }
   std::uint8_t best() const {
@@ -140,20 +84,48 @@ class Trial {
   }
 
  private:
-  Lanes lanes_{};
+  void taken(std::uint32_t n) {
+    still_ = false;
+    first_ += n;
+    if (first_ == count_) empty();
+  }
+  void empty() { first_ = count_ = zero_words_ = 0; }
+
   std::uint64_t word_ = 0;
-  int bits_ = 0;
+  std::uint32_t bits_ = 0;                 // of word_
+  std::uint32_t first_ = 0, count_ = 0;    // full words not yet tried
+  std::uint32_t zero_words_ = 0;
   bool still_ = false;
-  Costs word_cost_{};
-  std::array<std::uint64_t, kParameterSets> cost_{};
+  TrialLanes lanes_{};
+  TrialCosts cost_{};
+  TrialCosts word_cost_{};
+  std::array<std::uint64_t, kWords> words_{};
 };
 
 class Search {
  public:
-  explicit Search(std::uint32_t models) : run_(pick_run()), costs_(cost_table()), trials_(models) { restart(); }
-  void bin(std::uint32_t model, bool bit) { trials_[model].add(bit, run_, costs_); }
+  explicit Search(std::uint32_t models) : trials_(models) { restart(); }
+  void bin(std::uint32_t model, bool bit) {
+    if (trials_[model].add(bit)) make_room(trials_[model]);
+  }
   void bypass(std::uint32_t, unsigned) {}
-  void level() {}
+  void bins(const std::uint16_t* list, std::size_t count) {
+    Trial* const trials = trials_.data();
+    for (std::size_t i = 0; i < count; ++i) {
+      Trial& t = trials[list[i] >> 1];
+      if (__builtin_expect(t.add(list[i] & 1u), 0)) make_room(t);
+    }
+  }
+  // The order among models does not matter here.
+  void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    for (std::uint32_t i = 0; i < length && i < count; ++i) {
+      Trial& t = trials_[cycle[i]];
+      for (std::uint64_t own = (count - i + length - 1) / length; own;) {
+        own -= t.add_zeros(own);
+        if (t.full()) make_room(t);
+      }
+    }
+  }
   void block_row(std::uint32_t) {
     flush();
     restart();
@@ -166,14 +138,32 @@ class Search {
   }
 
  private:
+  // The trial other than `busy` with the most words that are worth company.
+  Trial* partner(const Trial& busy) {
+    Trial* best = nullptr;
+    for (Trial& t : trials_)
+      if (&t != &busy && t.waiting() && !t.mostly_zeros() && (!best || t.waiting() > best->waiting())) best = &t;
+    return best;
+  }
+  void make_room(Trial& full) {
+    if (!full.mostly_zeros())
+      if (Trial* const other = partner(full)) Trial::pair(full, *other);
+    full.try_full_words();
+  }
   void flush() {
-    for (Trial& t : trials_) t.flush(run_, costs_);
+    for (Trial& t : trials_) {
+      while (t.waiting() && !t.mostly_zeros()) {
+        Trial* const other = partner(t);
+        if (!other) break;
+        Trial::pair(t, *other);
+      }
+      t.try_full_words();
+      t.try_rest();
+    }
   }
   void restart() {
     for (Trial& t : trials_) t.start();
   }
-  Run run_;
-  const CostTable& costs_;
   std::vector<Trial> trials_;
 };
 

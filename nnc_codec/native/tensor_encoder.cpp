@@ -7,48 +7,34 @@
 
 namespace nnc {
 
-// Two stages: binarization fills a list of bins, the coder empties it without data-dependent branches.
+// Takes the bins of a walk to the coder.
 class BinWriter {
  public:
   BinWriter(PayloadEncoder& owner, std::vector<Model>& models) : owner_(owner), models_(models) {}
 
-  void bin(std::uint32_t model, bool bit) { bins_[count_++] = model << 1 | static_cast<std::uint32_t>(bit); }
-  void bypass(std::uint32_t value, unsigned bits) {
-    if (bits) {
-      bins_[count_++] = kBypass | bits;
-      bins_[count_++] = value;
-    }
+  void bin(std::uint32_t model, bool bit) { owner_.coder_.bin(models_[model], bit); }
+  void bypass(std::uint32_t value, unsigned bits) { owner_.coder_.bypass(value, bits); }
+  void bins(const std::uint16_t* list, std::size_t count) {
+#ifdef NNC_AVX2
+    if (has_avx2()) return owner_.coder_.bins_avx2(models_.data(), list, count);
+#endif
+    owner_.coder_.bins(models_.data(), list, count);
   }
-  void level() {
-    if (__builtin_expect(count_ > kFull, 0)) drain();
+  void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+#ifdef NNC_AVX2
+    if (has_avx2()) return owner_.coder_.zeros_avx2(models_.data(), cycle, length, count);
+#endif
+    owner_.coder_.zeros(models_.data(), cycle, length, count);
   }
   void block_row(std::uint32_t state) {
-    drain();
     for (Model& m : models_) m.restart();
     owner_.coder_.clamp();
     owner_.mark(state, true);
   }
-  void drain() {
-    ArithEncoder& coder = owner_.coder_;
-    Model* const models = models_.data();
-    for (std::uint32_t i = 0; i < count_; ++i) {
-      const std::uint32_t b = bins_[i];
-      if (__builtin_expect(b & kBypass, 0))
-        coder.bypass(bins_[++i], b & 0xffu);
-      else
-        coder.bin(models[b >> 1], b & 1u);
-    }
-    count_ = 0;
-  }
 
  private:
-  static constexpr std::uint32_t kBypass = 1u << 31;
-  static constexpr std::uint32_t kSize = 8192;
-  static constexpr std::uint32_t kFull = kSize - 512;  // one level takes at most 2 + 256 + 31 + 2 entries
   PayloadEncoder& owner_;
   std::vector<Model>& models_;
-  std::uint32_t count_ = 0;
-  std::uint32_t bins_[kSize];
 };
 
 void PayloadEncoder::write_qp(std::int32_t qp_delta, unsigned bits) {
@@ -106,7 +92,6 @@ Status PayloadEncoder::write_tensor(const TensorCoding& coding, const EncodeOpti
     walk_levels<false, true>(coding, layout, values, rows, hist_on, writer);
   else
     walk_levels<false, false>(coding, layout, values, rows, hist_on, writer);
-  writer.drain();
   return {};
 }
 

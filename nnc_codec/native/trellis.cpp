@@ -1,8 +1,5 @@
 // Viterbi search over the 8 states of dependent quantization, distortion only.
-//
-// Slots: the four candidate multiples lo..lo+3 of a weight, addressed by multiple & 3. Every state is reached from two
-// predecessors; one comes over an even level (whose multiple is 0 or in slot 0 or 3), the other over an odd one (slot 2
-// or 1). Ties keep the lower predecessor and prefer a non-zero multiple, as the reference software does.
+// Ties keep the lower predecessor and prefer a non-zero multiple, as the reference software does.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -10,6 +7,7 @@
 
 #include "cpu.h"
 #include "quantizer.h"
+#include "trellis.h"
 
 #ifdef NNC_AVX2
 #include <immintrin.h>
@@ -19,21 +17,8 @@ namespace nnc {
 
 namespace {
 
-// Decisions of one weight: bit i (0..7): into state i over the odd level; bit 8 + i: the even branch is the zero branch.
-using Decision = std::uint16_t;
-
-constexpr std::uint8_t kEvenFrom[8] = {0, 2, 4, 6, 7, 5, 3, 1};
-constexpr std::uint8_t kOddFrom[8] = {4, 6, 0, 2, 3, 1, 7, 5};
-constexpr std::uint8_t kEvenSlot[8] = {0, 0, 0, 0, 3, 3, 3, 3};
-constexpr std::uint8_t kOddSlot[8] = {2, 2, 2, 2, 1, 1, 1, 1};
 // The odd branch comes first in the order of predecessors.
 constexpr bool kOddFirst[8] = {false, false, true, true, true, true, false, false};
-
-inline std::int32_t lowest_candidate(double o) {
-  const std::int32_t whole = static_cast<std::int32_t>(o);
-  return whole > 2 ? whole - 1 : 1;
-}
-inline std::int32_t in_slot(std::int32_t lo, std::int32_t slot) { return lo + ((slot - lo) & 3); }
 
 void forward_portable(const float* w, std::size_t n, double scale, double* cost, Decision* decisions) {
   for (std::size_t i = 0; i < n; ++i) {
@@ -65,7 +50,7 @@ void forward_portable(const float* w, std::size_t n, double scale, double* cost,
 #ifdef NNC_AVX2
 // Two registers hold the costs: x = (0 2 | 7 5), y = (4 6 | 3 1). The even branches into (0 1 | 4 5) start in x and the odd
 // ones in y; into (2 3 | 6 7) it is the other way round.
-__attribute__((target("avx2"))) void forward_avx2(const float* w, std::size_t n, double scale, double* cost,
+NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, double* cost,
                                                   Decision* decisions) {
   __m256d x = _mm256_set_pd(cost[5], cost[7], cost[2], cost[0]);
   __m256d y = _mm256_set_pd(cost[1], cost[3], cost[6], cost[4]);
@@ -86,13 +71,13 @@ __attribute__((target("avx2"))) void forward_avx2(const float* w, std::size_t n,
     const __m256d even_slot = _mm256_permute4x64_pd(d, 0xF0);  // (0 0 | 3 3)
     const __m256d odd_slot = _mm256_permute4x64_pd(d, 0x5A);   // (2 2 | 1 1)
 
-    const __m256d a_slot = _mm256_add_pd(x, even_slot), a_none = _mm256_add_pd(x, zero);
-    const __m256d b_slot = _mm256_add_pd(y, even_slot), b_none = _mm256_add_pd(y, zero);
+    // Rounding is monotone, so the smaller of two sums is the sum with the smaller term; that keeps one minimum off the
+    // chain from weight to weight.
+    const __m256d even = _mm256_min_pd(zero, even_slot);
+    const __m256d a_even = _mm256_add_pd(x, even), b_even = _mm256_add_pd(y, even);
     const __m256d a_odd = _mm256_add_pd(y, odd_slot), b_odd = _mm256_add_pd(x, odd_slot);
-    const __m256d a_zero = _mm256_cmp_pd(a_none, a_slot, _CMP_LT_OQ);
-    const __m256d b_zero = _mm256_cmp_pd(b_none, b_slot, _CMP_LT_OQ);
-    const __m256d a_even = _mm256_min_pd(a_none, a_slot);
-    const __m256d b_even = _mm256_min_pd(b_none, b_slot);
+    const __m256d a_zero = _mm256_cmp_pd(_mm256_add_pd(x, zero), _mm256_add_pd(x, even_slot), _CMP_LT_OQ);
+    const __m256d b_zero = _mm256_cmp_pd(_mm256_add_pd(y, zero), _mm256_add_pd(y, even_slot), _CMP_LT_OQ);
     const __m256d a_take = _mm256_blend_pd(_mm256_cmp_pd(a_odd, a_even, _CMP_LT_OQ),
                                            _mm256_cmp_pd(a_odd, a_even, _CMP_LE_OQ), 0xC);
     const __m256d b_take = _mm256_blend_pd(_mm256_cmp_pd(b_odd, b_even, _CMP_LE_OQ),
@@ -116,34 +101,33 @@ __attribute__((target("avx2"))) void forward_avx2(const float* w, std::size_t n,
 }
 #endif
 
-void trace_back(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
-                std::int32_t* out) {
-  unsigned state = 0;
-  for (unsigned s = 1; s < 8; ++s)
-    if (cost[s] < cost[state]) state = s;
-  for (std::size_t i = n; i-- > 0;) {
-    const unsigned decision = decisions[i];
-    const bool over_odd = decision >> state & 1u;
-    const bool zero = !over_odd && (decision >> (8 + state) & 1u);
-    const double o = std::fabs(scale * static_cast<double>(w[i]));
-    const std::int32_t m = zero ? 0 : in_slot(lowest_candidate(o), over_odd ? kOddSlot[state] : kEvenSlot[state]);
-    out[i] = w[i] < 0 ? -m : m;
-    state = over_odd ? kOddFrom[state] : kEvenFrom[state];
-  }
+void finish_portable(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
+                     std::uint8_t* choice, std::int32_t* out) {
+  trace_back(n, cost, decisions, choice);
+  to_multiples(w, n, scale, choice, out);
 }
+#ifdef NNC_AVX2
+NNC_TARGET_AVX2 void finish_avx2(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
+                                 std::uint8_t* choice, std::int32_t* out) {
+  trace_back(n, cost, decisions, choice);
+  to_multiples(w, n, scale, choice, out);
+}
+#endif
 
 void search(const float* w, std::size_t n, double scale, std::int32_t* out) {
   std::vector<Decision> decisions(n);
+  std::vector<std::uint8_t> choice(n);
   double cost[8];
   std::fill(cost, cost + 8, 0.5 * DBL_MAX);
   cost[0] = 0;
 #ifdef NNC_AVX2
-  if (has_avx2())
+  if (has_avx2()) {
     forward_avx2(w, n, scale, cost, decisions.data());
-  else
+    return finish_avx2(w, n, scale, cost, decisions.data(), choice.data(), out);
+  }
 #endif
-    forward_portable(w, n, scale, cost, decisions.data());
-  trace_back(w, n, scale, cost, decisions.data(), out);
+  forward_portable(w, n, scale, cost, decisions.data());
+  finish_portable(w, n, scale, cost, decisions.data(), choice.data(), out);
 }
 
 }  // namespace
@@ -151,34 +135,8 @@ void search(const float* w, std::size_t n, double scale, std::int32_t* out) {
 Status quantize_trellis(const float* weights, const TensorCoding& coding, float step, std::int32_t* out) {
   const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
   const double scale = 1.0 / static_cast<double>(step);
-  const float guard = 1.0f / step;
-  bool fits = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    const float x = guard * weights[i];
-    fits &= x >= -2147483520.0f && x <= 2147483520.0f;  // false for NaN; leaves room for the four candidates
-  }
-  if (!fits) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
-  if (coding.effective_scan() == 0) {
-    search(weights, count, scale, out);
-    return {};
-  }
-  std::vector<float> ordered;
-  ordered.reserve(count);
-  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
-                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     const float* const from = weights + y * coding.cols + x;
-                     ordered.insert(ordered.end(), from, from + width);
-                     return true;
-                   });
-  std::vector<std::int32_t> found(count);
-  search(ordered.data(), count, scale, found.data());
-  const std::int32_t* next = found.data();
-  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
-                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     std::copy(next, next + width, out + y * coding.cols + x);
-                     next += width;
-                     return true;
-                   });
+  if (!trellis_fits(weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
+  in_coding_order(weights, coding, out, [&](const float* w, std::int32_t* to) { search(w, count, scale, to); });
   return {};
 }
 

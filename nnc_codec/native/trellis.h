@@ -1,0 +1,157 @@
+// Paths through the 8-state trellis of dependent quantization: decisions, and the way back.
+//
+// Slots: the four candidate multiples lo..lo+3 of a weight, addressed by multiple & 3. Every state is reached from two
+// predecessors; one comes over an even level (whose multiple is 0 or in slot 0 or 3), the other over an odd one (slot 2
+// or 1).
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "contexts.h"
+#include "cpu.h"
+
+namespace nnc {
+
+// Decisions of one weight: bit i (0..7): into state i over the odd level; bit 8 + i: the even branch is the zero branch.
+using Decision = std::uint16_t;
+
+inline constexpr std::uint8_t kEvenFrom[8] = {0, 2, 4, 6, 7, 5, 3, 1};
+inline constexpr std::uint8_t kOddFrom[8] = {4, 6, 0, 2, 3, 1, 7, 5};
+inline constexpr std::uint8_t kEvenSlot[8] = {0, 0, 0, 0, 3, 3, 3, 3};
+inline constexpr std::uint8_t kOddSlot[8] = {2, 2, 2, 2, 1, 1, 1, 1};
+
+inline std::int32_t lowest_candidate(double o) {
+  const std::int32_t whole = static_cast<std::int32_t>(o);
+  return whole > 2 ? whole - 1 : 1;
+}
+inline std::int32_t in_slot(std::int32_t lo, std::int32_t slot) { return lo + ((slot - lo) & 3); }
+
+// Predecessors of all states in one word, four bits each: index 2 * state + (over the odd level).
+constexpr std::uint64_t packed_predecessors() {
+  std::uint64_t word = 0;
+  for (int s = 0; s < 8; ++s)
+    word |= std::uint64_t{kEvenFrom[s]} << (8 * s) | std::uint64_t{kOddFrom[s]} << (8 * s + 4);
+  return word;
+}
+// Slots likewise: 2 bits each, index as above.
+constexpr std::uint32_t packed_slots() {
+  std::uint32_t word = 0;
+  for (int s = 0; s < 8; ++s)
+    word |= std::uint32_t{kEvenSlot[s]} << (4 * s) | std::uint32_t{kOddSlot[s]} << (4 * s + 2);
+  return word;
+}
+
+// Steps back through decisions [0, n) from `state`, filling `choice` with the slot, or 4 for the zero branch.
+struct Trace {
+  const Decision* decisions;
+  std::uint8_t* choice;
+  unsigned state;
+
+  NNC_INLINE void step(std::size_t i) {
+    const unsigned decision = decisions[i] >> state;
+    const unsigned over_odd = decision & 1u;
+    const unsigned zero = (decision >> 8) & ~decision & 1u;
+    const unsigned index = 2 * state + over_odd;
+    choice[i] = static_cast<std::uint8_t>((packed_slots() >> (2 * index) & 3u) | zero << 2);
+    state = static_cast<unsigned>(packed_predecessors() >> (4 * index)) & 7u;
+  }
+};
+
+// The path that ends best. Survivors of a state soon share their past, so four stretches are traced at a time, each from
+// a guess some way after its end; a guess that does not lead to where the stretch after it starts is traced again.
+inline constexpr std::size_t kLead = 96;
+inline constexpr std::size_t kStretches = 4;
+
+template <class Cost>
+NNC_INLINE void trace_back(std::size_t n, const Cost* cost, const Decision* decisions, std::uint8_t* choice) {
+  unsigned last = 0;
+  for (unsigned s = 1; s < 8; ++s)
+    if (cost[s] < cost[last]) last = s;
+  const std::size_t length = n / kStretches;
+  if (length < 4 * kLead) {
+    Trace trace{decisions, choice, last};
+    for (std::size_t i = n; i-- > 0;) trace.step(i);
+    return;
+  }
+  Trace trace[kStretches];
+  unsigned entered[kStretches];  // state at the end of each stretch
+  for (std::size_t k = 0; k < kStretches; ++k) {
+    const std::size_t end = k + 1 == kStretches ? n : (k + 1) * length;
+    trace[k] = {decisions, choice, k + 1 == kStretches ? last : 0};
+    if (k + 1 < kStretches)
+      for (std::size_t i = end + kLead; i-- > end;) trace[k].step(i);
+    else
+      for (std::size_t i = end; i-- > kStretches * length;) trace[k].step(i);
+    entered[k] = trace[k].state;
+  }
+  Trace a = trace[0], b = trace[1], c = trace[2], d = trace[3];
+  for (std::size_t i = length; i-- > 0;) {
+    a.step(i);
+    b.step(i + length);
+    c.step(i + 2 * length);
+    d.step(i + 3 * length);
+  }
+  const unsigned left[kStretches] = {a.state, b.state, c.state, d.state};
+  unsigned state = left[kStretches - 1];
+  for (std::size_t k = kStretches - 1; k-- > 0;) {
+    if (entered[k] == state) {
+      state = left[k];
+      continue;
+    }
+    Trace again{decisions, choice, state};
+    for (std::size_t i = (k + 1) * length; i-- > k * length;) again.step(i);
+    state = again.state;
+  }
+}
+
+NNC_INLINE std::int32_t multiple_at(float w, double scale, std::uint8_t choice) {
+  const std::int32_t lo = lowest_candidate(std::fabs(scale * static_cast<double>(w)));
+  const std::int32_t m = in_slot(lo, choice & 3) & ((choice >> 2) - 1);
+  return w < 0 ? -m : m;
+}
+NNC_INLINE void to_multiples(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = multiple_at(w[i], scale, choice[i]);
+}
+
+// False if a weight is not finite or its integer would not fit with room for the four candidates.
+inline bool trellis_fits(const float* weights, std::size_t count, float step) {
+  const float guard = 1.0f / step;
+  bool fits = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    const float x = guard * weights[i];
+    fits &= x >= -2147483520.0f && x <= 2147483520.0f;  // false for NaN
+  }
+  return fits;
+}
+
+// Calls search(weights, integers) on arrays in coding order; `weights` and `out` are in raster order.
+template <class Search>
+void in_coding_order(const float* weights, const TensorCoding& coding, std::int32_t* out, Search&& search) {
+  if (coding.effective_scan() == 0) {
+    search(weights, out);
+    return;
+  }
+  const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
+  std::vector<float> ordered;
+  ordered.reserve(count);
+  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
+                     const float* const from = weights + y * coding.cols + x;
+                     ordered.insert(ordered.end(), from, from + width);
+                     return true;
+                   });
+  std::vector<std::int32_t> found(count);
+  search(static_cast<const float*>(ordered.data()), found.data());
+  const std::int32_t* next = found.data();
+  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
+                     std::copy(next, next + width, out + y * coding.cols + x);
+                     next += width;
+                     return true;
+                   });
+}
+
+}  // namespace nnc

@@ -1,0 +1,162 @@
+#include "trial_kernels.h"
+
+#ifdef NNC_AVX2
+#include <immintrin.h>
+#endif
+
+namespace nnc {
+
+namespace {
+
+void try_portable(TrialLanes& lanes, std::uint64_t word, int count, const CostTable& costs, TrialCosts& sum) {
+  for (std::size_t i = 0; i < kParameterSets; ++i) {
+    const detail::Steps& steps = kSteps[i];
+    std::int64_t f = 16 * lanes.f[i], s = lanes.s[i];
+    std::uint64_t cost = 0;
+    for (int b = count; b-- > 0;) {
+      const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
+      const std::int64_t below = bit ^ 1u;
+      cost += costs.bit[bit][static_cast<std::size_t>(((f + s) >> 3) + 512)];
+      f += steps.fast[bit][((f - below) >> 7) + 16];
+      s += steps.slow[bit][((s - below) >> 7) + 16];
+    }
+    lanes.f[i] = static_cast<std::int16_t>(f >> 4);
+    lanes.s[i] = static_cast<std::int16_t>(s);
+    sum[i] += cost;
+  }
+}
+
+#ifdef NNC_AVX2
+
+// Bytes of kStep for estimators on the wrong side of a bin (below, index 0..15) and on its side (above).
+struct StepBytes {
+  alignas(32) std::uint8_t below[32];
+  alignas(32) std::uint8_t above[32];
+};
+constexpr StepBytes make_step_bytes() {
+  StepBytes t{};
+  for (int i = 0; i < 32; ++i) {
+    t.below[i] = kStep[i & 15];
+    t.above[i] = kStep[16 + (i & 15)];
+  }
+  return t;
+}
+constexpr StepBytes kStepBytes = make_step_bytes();
+
+// Factors whose product's upper half shifts a doubled step to the right.
+struct Scales {
+  alignas(32) std::uint16_t fast[16];
+  alignas(32) std::uint16_t slow[16];
+};
+constexpr Scales make_scales() {
+  Scales t{};
+  for (int i = 0; i < kParameterSets; ++i) {
+    t.fast[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].fast_shift));
+    t.slow[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].slow_shift));
+  }
+  return t;
+}
+constexpr Scales kScales = make_scales();
+
+NNC_TARGET_AVX2 inline __m256i load(const void* from) { return _mm256_load_si256(static_cast<const __m256i*>(from)); }
+NNC_TARGET_AVX2 inline void store(void* to, __m256i v) { _mm256_store_si256(static_cast<__m256i*>(to), v); }
+
+// Nine estimator pairs and what the bins cost so far; 64 bins stay within 32 bits.
+struct Nine {
+  __m256i f, s, total;
+  std::uint32_t last;
+
+  NNC_TARGET_AVX2 NNC_INLINE void begin(const TrialLanes& lanes) {
+    f = load(lanes.f);
+    s = load(lanes.s);
+    clear();
+  }
+  NNC_TARGET_AVX2 NNC_INLINE void clear() {
+    total = _mm256_setzero_si256();
+    last = 0;
+  }
+  NNC_TARGET_AVX2 NNC_INLINE void add_to(TrialCosts& sum) const {
+    alignas(32) std::uint32_t eight[8];
+    store(eight, total);
+    for (std::size_t i = 0; i < 8; ++i) sum[i] += eight[i];
+    sum[8] += last;
+  }
+  NNC_TARGET_AVX2 NNC_INLINE void end(TrialLanes& lanes) const {
+    store(lanes.f, f);
+    store(lanes.s, s);
+  }
+
+  // Twice the table entry of every 16-bit lane for t in -16..15. A shuffle index with its top bit set yields zero.
+  NNC_TARGET_AVX2 static NNC_INLINE __m256i doubled_step(__m256i t) {
+    const __m256i to_below = _mm256_set1_epi16(static_cast<short>(0x8080));
+    const __m256i to_above = _mm256_set1_epi16(static_cast<short>(0x8000));
+    const __m256i low = _mm256_shuffle_epi8(load(kStepBytes.below), _mm256_add_epi16(t, to_below));
+    const __m256i high = _mm256_shuffle_epi8(load(kStepBytes.above), _mm256_or_si256(t, to_above));
+    return _mm256_slli_epi16(_mm256_or_si256(low, high), 1);
+  }
+  NNC_TARGET_AVX2 NNC_INLINE void step(unsigned bit, const CostTable& costs) {
+    const __m256i index = _mm256_srai_epi16(_mm256_add_epi16(_mm256_slli_epi16(f, 4), s), 3);
+    const std::uint32_t* const of_bit = costs.bit[bit].data() + 512;
+    total = _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(of_bit),
+                                                           _mm256_cvtepi16_epi32(_mm256_castsi256_si128(index)), 4));
+    last += of_bit[static_cast<std::int16_t>(_mm256_extract_epi16(index, 8))];
+    const __m256i d = _mm256_set1_epi16(static_cast<short>(2 * static_cast<int>(bit) - 1));
+    const __m256i df = doubled_step(_mm256_srai_epi16(_mm256_sign_epi16(f, d), 3));
+    const __m256i ds = doubled_step(_mm256_srai_epi16(_mm256_sign_epi16(s, d), 7));
+    f = _mm256_add_epi16(f, _mm256_sign_epi16(_mm256_mulhi_epu16(df, load(kScales.fast)), d));
+    s = _mm256_add_epi16(s, _mm256_sign_epi16(_mm256_mulhi_epu16(ds, load(kScales.slow)), d));
+  }
+};
+
+NNC_TARGET_AVX2 void try_avx2(TrialLanes& lanes, std::uint64_t word, int count, const CostTable& costs, TrialCosts& sum) {
+  Nine nine;
+  nine.begin(lanes);
+  for (int b = count; b-- > 0;) nine.step(static_cast<unsigned>(word >> b) & 1u, costs);
+  nine.end(lanes);
+  nine.add_to(sum);
+}
+
+NNC_TARGET_AVX2 void try_two_avx2(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
+                                  const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count,
+                                  const CostTable& costs) {
+  Nine x, y;
+  x.begin(a);
+  y.begin(b);
+  for (std::size_t w = 0; w < count; ++w) {
+    for (int i = 64; i-- > 0;) {
+      x.step(static_cast<unsigned>(a_words[w] >> i) & 1u, costs);
+      y.step(static_cast<unsigned>(b_words[w] >> i) & 1u, costs);
+    }
+    x.add_to(a_sum);
+    y.add_to(b_sum);
+    x.clear();
+    y.clear();
+  }
+  x.end(a);
+  y.end(b);
+}
+#endif
+
+}  // namespace
+
+void try_bins(TrialLanes& lanes, std::uint64_t word, int count, TrialCosts& sum) {
+  const CostTable& costs = cost_table();
+#ifdef NNC_AVX2
+  if (has_avx2()) return try_avx2(lanes, word, count, costs, sum);
+#endif
+  try_portable(lanes, word, count, costs, sum);
+}
+
+void try_words_of_two(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
+                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count) {
+  const CostTable& costs = cost_table();
+#ifdef NNC_AVX2
+  if (has_avx2()) return try_two_avx2(a, a_words, a_sum, b, b_words, b_sum, count, costs);
+#endif
+  for (std::size_t w = 0; w < count; ++w) {
+    try_portable(a, a_words[w], 64, costs, a_sum);
+    try_portable(b, b_words[w], 64, costs, b_sum);
+  }
+}
+
+}  // namespace nnc

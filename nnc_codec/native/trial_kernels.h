@@ -1,0 +1,31 @@
+// Kernels of the parameter-set search: what a string of bins costs with each of the nine parameter sets.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "cost.h"
+#include "cpu.h"
+#include "tables.h"
+
+namespace nnc {
+
+// Estimators of the nine sets, one 16-bit lane each; the last seven lanes are idle.
+struct alignas(32) TrialLanes {
+  std::int16_t f[16];
+  std::int16_t s[16];
+  bool operator==(const TrialLanes& other) const {
+    return std::equal(f, f + kParameterSets, other.f) && std::equal(s, s + kParameterSets, other.s);
+  }
+};
+using TrialCosts = std::array<std::uint64_t, kParameterSets>;
+
+// Tries `count` <= 64 bins, the first one in the highest of the `count` low bits of `word`, and adds their costs.
+void try_bins(TrialLanes& lanes, std::uint64_t word, int count, TrialCosts& sum);
+// Tries `count` full words of each of two models. Their states do not depend on each other, so that one fills the time in
+// which the other waits.
+void try_words_of_two(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
+                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count);
+
+}  // namespace nnc
