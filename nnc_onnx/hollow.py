@@ -115,7 +115,7 @@ def stored_values(tensor: onnx.TensorProto) -> bool:
     )
 
 
-def embed_external(tensor: onnx.TensorProto, folder: Path) -> None:
+def embed(tensor: onnx.TensorProto, folder: Path) -> None:
     """Bring values from an external file into the tensor; hollow tensors stay so.
 
     Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from nnc_codec.bitstream import CodedTensor
 from nnc_codec.errors import NNRError
@@ -92,7 +94,7 @@ def _describe(
     # Behind the first tensor of a block the parameters can only be had by decoding.
     first = tensor.unit_members[0] == tensor.name
     dtype = dtypes.get(tensor.name, tensor.dtype.name)
-    itemsize = 2 if dtype == "bfloat16" else tensor.dtype.type(0).astype(dtype).itemsize
+    itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
     return TensorReport(
         name=tensor.name,
         shape=tensor.shape,
@@ -156,18 +158,22 @@ def verify_nnr(
         checks.append("original")
     if options.run:
         notes.append("an NNR file is not executed itself, so outputs were not compared")
-    reports = []
-    total, done = sum(tensor.size for tensor in file.bitstream.values()), 0
+    units = []
     for unit in file.bitstream.data_units():
-        done += sum(tensor.size for tensor in unit)
         if _needs_earlier_updates(file, unit[0]):
             notes.append(f"{unit[0].name} was not decoded: its contexts depend on the update before")
-            continue
-        for report, found in _check_unit(unit, model, original, options):
-            reports.append(report)
-            findings += found
-        if progress is not None:
-            progress(Progress(what=unit[0].name, done=done, total=total))
+        else:
+            units.append(unit)
+    reports = []
+    total, done = sum(tensor.size for unit in units for tensor in unit), 0
+    with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
+        results = executor.map(lambda unit: _check_unit(unit, model, original, options), units)
+        for unit, checked in zip(units, results, strict=True):
+            reports += [report for report, _ in checked]
+            findings += [finding for _, found in checked for finding in found]
+            done += sum(tensor.size for tensor in unit)
+            if progress is not None:
+                progress(Progress(what=unit[0].name, done=done, total=total))
     return VerifyReport(
         format="nnr",
         source=str(source),

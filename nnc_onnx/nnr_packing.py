@@ -21,9 +21,8 @@ from nnc_codec.surgery import Topology, collect, with_topology
 from nnc_codec.syntax.enums import TopologyCompressionFormat, TopologyStorageFormat
 
 from . import carriage
-from .hollow import element_ids, embed_external, make_hollow
+from .hollow import element_ids, embed, make_hollow
 from .manifest import Parameters, files_digest, rounded
-from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import Model, all_tensors, load
 from .nnr import FORMAT, RECORD_KEY, NnrRecord, recognise_nnr, units_digest
@@ -130,7 +129,7 @@ def _with_model(
     for item in packed:
         make_hollow(item.planned.proto, ids[item.owner.value])
     for tensor in all_tensors(model.proto):
-        embed_external(tensor, model.folder)
+        embed(tensor, model.folder)
     record = NnrRecord(
         format=FORMAT,
         producer=producer(),

@@ -17,7 +17,7 @@ from nnc_codec.limits import Limits
 
 from .carriage import ElementType
 from .errors import CarriageError
-from .hollow import clear_values, element_ids, element_of, embed_external, hollow_tensors, is_hollow, make_hollow
+from .hollow import clear_values, element_ids, element_of, embed, hollow_tensors, is_hollow, make_hollow
 from .model_io import EXTERNAL_THRESHOLD, all_tensors, load, model_writer, parse, written_bytes
 from .nnr import recognise_nnr
 from .plan import PlannedTensor, plan_tensors
@@ -203,7 +203,7 @@ def _split(
             tensors[name] = weight
             make_hollow(tensor.proto, name)
     for other in all_tensors(proto):
-        embed_external(other, folder)
+        embed(other, folder)
     return Weights(proto, tensors, tuple(_opaque_ids(proto)), nbytes)
 
 

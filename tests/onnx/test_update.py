@@ -476,9 +476,14 @@ def test_other_bitstreams_are_no_updates(tmp_path: Path) -> None:
         apply(base, [], tmp_path / "got.onnx")
 
 
-def test_damage_is_found_or_harmless(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_topology", [False, True])
+def test_damage_is_found_or_harmless(with_topology: bool, tmp_path: Path) -> None:
     base, new = pair(graphs.mlp(1, 24), tmp_path)
     path = tmp_path / "u.nnr"
+    if with_topology:
+        model = onnx.load(new)
+        model.metadata_props.add(key="epoch", value="7")
+        save(model, new)
     diff(base, new, path)
     whole = path.read_bytes()
     apply(base, [path], tmp_path / "good.onnx")
@@ -499,7 +504,7 @@ def test_damage_is_found_or_harmless(tmp_path: Path) -> None:
             assert error.exit_code in (1, 3, 4, 5)
             continue
         assert (tmp_path / "got.onnx").read_bytes() == good
-    assert refused > 0.8 * len(broken)
+    assert refused > 0.7 * len(broken)
 
 
 def test_nothing_is_overwritten_or_left_half_done(tmp_path: Path) -> None:
