@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +78,15 @@ def test_any_rows(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, shape[0] - 1))
     stop = data.draw(st.integers(start + 1, shape[0]))
     assert tensor.decode_rows(start, stop).tobytes() == tensor.decode()[start:stop].tobytes()
+
+
+@pytest.mark.parametrize("method", ["dq", "uniform"])
+def test_block_rows_can_be_decoded_in_parallel(method: Any) -> None:
+    array = np.random.default_rng(2).standard_normal((330, 50)).astype(np.float32)
+    tensor = nnc_codec.open(nnc_codec.encode({"w": array}, EncodeParams(scan_order=2, method=method)))["w"]
+    with ThreadPoolExecutor(4) as pool:
+        parts = pool.map(lambda start: tensor.decode_rows(start, min(start + 16, 330)), range(0, 330, 16))
+        assert np.concatenate(list(parts)).tobytes() == tensor.decode().tobytes()
 
 
 def test_only_the_block_rows_asked_for_are_read() -> None:

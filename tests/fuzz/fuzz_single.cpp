@@ -1,4 +1,4 @@
-// Decoding of one-unit bitstreams from arbitrary bytes. With libFuzzer (clang) the entry point is all that is needed;
+// Decoding of one-unit bitstreams from arbitrary bytes, by the portable kernels and by the others. With libFuzzer (clang) the entry point is all that is needed;
 // with other compilers a main() replays files, or mutates them from a fixed seed:
 //   fuzz_single FILE...                 decode each file
 //   fuzz_single --mutate N FILE...      and N mutations of each
@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu.h"
 #include "single.h"
 
 namespace {
@@ -29,6 +30,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const nnc::Status status = nnc::decode_single(data, size, limits, kTypes[i], out.data(), info.elements);
     if (status.ok() && !parsed.ok()) __builtin_trap();
     if (status.what == nullptr) __builtin_trap();
+    std::vector<std::uint8_t> other(out.size());
+    nnc::use_portable_kernels(true);
+    const nnc::Status portable = nnc::decode_single(data, size, limits, kTypes[i], other.data(), info.elements);
+    nnc::use_portable_kernels(false);
+    if (portable.code != status.code || (status.ok() && out != other)) __builtin_trap();
   }
   return 0;
 }

@@ -1,0 +1,94 @@
+"""Kernels for vector units and the portable ones write the same bytes and read the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nnr_vectors import is_sequence, manifest, same_bytes, stream
+from test_roundtrip import float_arrays, int_arrays, params
+
+import nnc_codec
+from nnc_codec import EncodeParams, UpdateState, _native
+
+pytestmark = pytest.mark.skipif(not _native.has_avx2(), reason="only portable kernels on this machine")
+
+
+@contextmanager
+def portable() -> Iterator[None]:
+    _native.use_portable_kernels(True)
+    try:
+        assert not _native.has_avx2()
+        yield
+    finally:
+        _native.use_portable_kernels(False)
+
+
+@pytest.mark.parametrize("name", [name for name in manifest() if not is_sequence(name)])
+def test_vectors_decode_alike(name: str) -> None:
+    with portable():
+        plain = nnc_codec.decode(stream(name))
+    same_bytes(nnc_codec.decode(stream(name)), plain)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(float_arrays(), int_arrays()), params(), st.sampled_from(("dq", "uniform", "codebook")))
+def test_streams_are_alike(array: np.ndarray, options: EncodeParams, method: str) -> None:
+    if array.dtype.kind == "f" and method == "codebook":
+        array = np.round(array * 8) / 8  # a short codebook
+    changed = EncodeParams(**{f: getattr(options, f) for f in options.__struct_fields__} | {"method": method})
+    data = nnc_codec.encode({"w": array}, changed)
+    with portable():
+        assert nnc_codec.encode({"w": array}, changed) == data
+        plain = nnc_codec.decode(data)
+    same_bytes(nnc_codec.decode(data), plain)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans(), st.sampled_from(("dq", "uniform")))
+def test_updates_are_alike(seed: int, history: bool, temporal_context: bool, method: str) -> None:
+    streams: list[list[bytes]] = []
+    for plain in (False, True):
+        generator = np.random.default_rng(seed)
+        encoder, decoder = (UpdateState(history=history, temporal_context=temporal_context) for _ in range(2))
+        coded = []
+        for _ in range(3):
+            shape = (20, 30)
+            update = generator.standard_normal(shape) * (generator.random(shape) < 0.3)
+            with portable() if plain else nothing():
+                coded.append(
+                    nnc_codec.encode(
+                        {"w": update.astype(np.float32)}, EncodeParams(qp=-8, method=method), base=encoder
+                    )
+                )
+                nnc_codec.decode(coded[-1], base=decoder)
+        assert encoder.nodes["w"].integers.tobytes() == decoder.nodes["w"].integers.tobytes()
+        streams.append(coded)
+    assert streams[0] == streams[1]
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3, 0.02, 0.001])
+def test_long_tensors_are_alike(density: float) -> None:
+    """Long runs of zeros and large levels between them."""
+    generator = np.random.default_rng(7)
+    array = (generator.standard_normal((700, 300)) ** 3 * (generator.random((700, 300)) < density)).astype(
+        np.float32
+    )
+    for options in (
+        EncodeParams(qp=-20),
+        EncodeParams(qp=-20, method="uniform", scan_order=3, row_skipping=True),
+    ):
+        data = nnc_codec.encode({"w": array}, options)
+        with portable():
+            assert nnc_codec.encode({"w": array}, options) == data
+            plain = nnc_codec.decode(data)
+        same_bytes(nnc_codec.decode(data), plain)
