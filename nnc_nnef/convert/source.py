@@ -15,7 +15,7 @@ from nnc_codec.limits import Limits
 from nnc_onnx import carriage
 from nnc_onnx.model_io import Model, load
 from nnc_onnx.payloads import PackedTensor, decode_payload, packed_tensors, read_payload
-from nnc_onnx.tensors import to_array
+from nnc_onnx.tensors import element_count, is_external, to_array
 from nnc_onnx.usage import Usage
 from nnc_onnx.walk import iter_graphs, local_names
 
@@ -25,6 +25,8 @@ from .carry import Carried, take
 from .skeleton import Weight
 
 Array = NDArray[Any]
+
+_SMALL = 1 << 16
 
 
 class OnnxSource:
@@ -96,6 +98,10 @@ class OnnxSource:
         """A model without decode nodes: carried tensors are undefined names, decoded ones are initializers."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.model.proto)
+        for tensor in proto.graph.initializer:
+            # Shapes and parameters are computed from small constants, so those have to be at hand.
+            if is_external(tensor) and element_count(tensor) <= _SMALL:
+                tensor.CopyFrom(numpy_helper.from_array(to_array(tensor, self.model.folder), tensor.name))
         if not self.packed:
             return proto
         payloads = {tensor.payload.name for tensor in self._tensors.values()}

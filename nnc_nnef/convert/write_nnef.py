@@ -166,7 +166,7 @@ def _check(
     """
     proto = source.model.proto
     shapes = {name: weight.shape for name, weight in graph.weights.items()}
-    inputs = random_inputs(graph.inputs, source.stripped(), settings.seed, shapes=shapes)
+    inputs = random_inputs(graph.inputs, proto, settings.seed, shapes=shapes)
     fixed = {name: np.asarray(value) for name, value in settings.fixed_inputs.items()}
     fixed |= random_inputs(graph.unread, proto, settings.seed)
     path = str(source.model.path)

@@ -334,3 +334,11 @@ def test_archives_of_stock_nnef_tools_convert(tmp_path: Path) -> None:
     Writer(fragments=definitions, fragment_dependencies=dependencies)(graph, str(tmp_path / "m.nnef"))
     report = to_onnx(tmp_path / "m.nnef", tmp_path / "b.onnx")
     assert report.comparison
+
+
+def test_external_data_are_found(tmp_path: Path) -> None:
+    onnx.save_model(
+        build("block", 18), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=1000
+    )
+    report = to_nnef(tmp_path / "m.onnx", tmp_path / "m.nnef.tgz")
+    assert report.comparison
