@@ -41,7 +41,15 @@ def qp_for_step(step: float, qp_density: int) -> int:
 
 
 def quantize(
-    weights: Floats, qp: int, qp_density: int, *, rows: int, scan_order: int = 0, dependent: bool
+    weights: Floats,
+    qp: int,
+    qp_density: int,
+    *,
+    rows: int,
+    scan_order: int = 0,
+    dependent: bool,
+    lambda_: float = 0.0,
+    unary_length: int = 11,
 ) -> tuple[Integers, int]:
     """Quantize a tensor.
 
@@ -52,6 +60,9 @@ def quantize(
         rows: first dimension of the tensor.
         scan_order: effective scan order; the trellis follows it.
         dependent: trellis (``dq_flag`` = 1) or plain rounding.
+        lambda_: price of a bit in squared steps; the decision minimises error squared / step squared + lambda_ * bits.
+            0 minimises the error alone.
+        unary_length: greater-than flags per level of the coder that the bits are counted for.
 
     Returns:
         The integers, flat in raster order, and the QP used: coarser than ``qp`` if an integer would not have fitted.
@@ -61,11 +72,15 @@ def quantize(
     """
     flat = weights.reshape(-1)
     out = np.empty(flat.size, np.int32)
-    coding = _native.TensorCoding(rows=rows, cols=flat.size // rows, dq=dependent, scan_order=scan_order)
+    coding = _native.TensorCoding(
+        rows=rows, cols=flat.size // rows, dq=dependent, scan_order=scan_order, unary_length=unary_length
+    )
     used = qp
     for attempt in range(2):
         step = step_of(used, qp_density)
-        if dependent:
+        if lambda_ > 0:
+            status = _native.quantize_rate(flat, coding, step, lambda_, out)
+        elif dependent:
             status = _native.quantize_trellis(flat, coding, step, out)
         else:
             status = _native.quantize_uniform(flat, step, out)

@@ -141,8 +141,9 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
             step = np.float32(quantize.step_of(at, options.qp_density))
             weights = source.clip(low * step, high * step)
         integers, used = quantize.quantize(
-            weights, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent
-        )
+            weights, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent,
+            lambda_=options.lambda_, unary_length=unary_length,
+        )  # fmt: skip
         if options.bit_depth is not None and not dependent:
             integers = integers.clip(low, high)
         return integers, used

@@ -247,6 +247,13 @@ NB_MODULE(_native, m) {
         return to_python(guarded([&] { return quantize_trellis(weights.data(), coding, step, out.data()); }));
       },
       nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("out"));
+  m.def(
+      "quantize_rate",
+      [](Floats weights, TensorCoding coding, float step, float lambda, IntsOut out) {
+        if (weights.size() != out.size() || weights.size() != coding.rows * coding.cols) return to_python(size_mismatch());
+        return to_python(guarded([&] { return quantize_rate(weights.data(), coding, step, lambda, out.data()); }));
+      },
+      nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("lambda_"), nb::arg("out"));
   m.def("has_avx2", &has_avx2);
   m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));
   m.def("cost_numbers", &cost_numbers);

@@ -23,6 +23,9 @@ namespace nnc {
 namespace {
 
 constexpr std::size_t kBlock = 64;               // weights between two looks at the rates
+// The models follow every block at first and then one in four, which serves as well at a fraction of the time.
+constexpr std::size_t kFollowed = 32;
+bool follows(std::size_t block) { return block < kFollowed || block % 4 == 0; }
 constexpr std::size_t kSample = std::size_t{1} << 16;  // weights that choose the parameter sets
 
 // Costs of the survivors, whether their last level was not zero, and the neighbour class it has then.
@@ -153,12 +156,17 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
   std::fill(at.cost, at.cost + 8, 1e30f);
   at.cost[0] = 0;
   RateTables rates;
+  bool stale = true;
   for (std::size_t done = 0; done < count; done += kBlock) {
     const std::size_t n = std::min(kBlock, count - done);
-    model.tabulate(rates);
+    const bool follow = follows(done / kBlock);
+    if (stale) model.tabulate(rates);
+    stale = follow;
     forward(w + done, n, scale, rates, at, decisions.data() + done);
     const float* const least = std::min_element(at.cost, at.cost + 8);
     const float lowest = *least;
+    for (float& c : at.cost) c -= lowest;
+    if (!follow) continue;
     // The best path through the block moves the models; later weights may still change its last decisions.
     Trace trace{decisions.data() + done, choice.data() + done, static_cast<unsigned>(least - at.cost)};
     for (std::size_t i = n; i-- > 0;) trace.step(i);
@@ -169,7 +177,6 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
       model.code(level, state);
       state = kNextState[state][level & 1];
     }
-    for (float& c : at.cost) c -= lowest;
   }
   trace_back(count, at.cost, decisions.data(), choice.data());
   to_multiples(w, count, scale, choice.data(), out);
@@ -177,9 +184,13 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
 
 void uniform(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
   RateTables rates;
+  bool follow = true;
   std::uint32_t neighbour = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    if (i % kBlock == 0) model.tabulate(rates);
+    if (i % kBlock == 0) {
+      if (follow) model.tabulate(rates);
+      follow = follows(i / kBlock);
+    }
     const double o = std::fabs(scale * static_cast<double>(w[i]));
     const std::uint32_t negative = w[i] < 0;
     const std::int32_t nearest = static_cast<std::int32_t>(o + 0.5);
@@ -195,7 +206,7 @@ void uniform(const float* w, std::size_t count, double scale, RateModel& model, 
       }
     }
     out[i] = negative ? -best : best;
-    model.code(out[i], 0);
+    if (follow) model.code(out[i], 0);
     neighbour = neighbour_class(out[i]);
   }
 }
