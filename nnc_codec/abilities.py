@@ -36,8 +36,11 @@ class BitstreamSource(Protocol):
 class Collector(Protocol):
     """A format that packs models of other formats into files of its own."""
 
-    def packs(self, source_format: str, output: Path) -> bool:
-        """Whether `output` is a file of this format that a model of `source_format` can be packed into."""
+    suffix: str
+    """End of the names of these files, with the dot."""
+
+    def packs(self, source_format: str) -> bool:
+        """Whether a model of `source_format` can be packed into such a file."""
         ...
 
 
@@ -125,9 +128,15 @@ def bitstream_source(model_format: ModelFormat, what: Path) -> BitstreamSource:
 
 
 def packer(model_format: ModelFormat, output: Path) -> ModelFormat:
-    """The format that packs a model of `model_format` into `output`: one that collects it, else its own."""
+    """The format that packs a model of `model_format` into `output`: one whose files are called so, else its own.
+
+    Raises:
+        UnsupportedError: files called so cannot hold a model of `model_format`.
+    """
     for other in formats():
-        if isinstance(other, Collector) and other.packs(model_format.name, output):
+        if isinstance(other, Collector) and output.suffix == other.suffix and other.name != model_format.name:
+            if not other.packs(model_format.name):
+                raise UnsupportedError(f"models of format {model_format.name} cannot be packed into {output.name}")
             return other
     return model_format
 

@@ -29,6 +29,7 @@ class NnrFormat(OnnxUpdates):
     """Implements :class:`nnc_codec.formats.ModelFormat`, and packs ONNX models into its files."""
 
     name = "nnr"
+    suffix = SUFFIX
 
     def recognise(self, path: Path) -> Kind | None:
         """Whether `path` is an NNR bitstream."""
@@ -39,9 +40,9 @@ class NnrFormat(OnnxUpdates):
         stem = path.name.removesuffix(SUFFIX).removesuffix(".onnx").removesuffix(".nnc")
         return path.with_name(stem + (SUFFIX if operation == "pack" else ".plain.onnx"))
 
-    def packs(self, source_format: str, output: Path) -> bool:
-        """ONNX models, into files called ``*.nnr``."""
-        return source_format == "onnx" and output.suffix == SUFFIX
+    def packs(self, source_format: str) -> bool:
+        """ONNX models."""
+        return source_format == "onnx"
 
     def pack(
         self, source: Path, output: Path, options: PackOptions, *, progress: ProgressCallback | None = None
