@@ -15,7 +15,7 @@ import numpy as np
 import nnc_codec
 from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
-from nnc_codec.params import EncodeParams, Method
+from nnc_codec.params import EncodeParams, Method, TensorParams
 from nnc_codec.quality import choose_quality, step_of
 from nnc_codec.report import ErrorMeasure
 
@@ -79,7 +79,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     if element is None:
         return "element type cannot be coded"
     if element.is_float:
-        outcome = _float_params(array, options, total_elements)
+        outcome = _float_params(array, options, total_elements, planned.chosen)
     else:
         outcome = _integer_params(array, options)
     if isinstance(outcome, str):
@@ -105,7 +105,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         return coded
     if outcome.method == "raw":
         return msgspec.structs.replace(coded, method=outcome.method)
-    if options.qp is None and error.rel_rms > MAX_DEFAULT_ERROR:
+    if options.qp is None and planned.chosen is None and error.rel_rms > MAX_DEFAULT_ERROR:
         return "coding would lose too much"
     step = step_of(outcome.qp, outcome.qp_density)
     return msgspec.structs.replace(coded, method=outcome.method, qp=outcome.qp, step=step)
@@ -117,14 +117,18 @@ def _payload_type(is_float: bool, method: Method) -> str:
     return "RAW_FLOAT" if method == "raw" else "FLOAT"
 
 
-def _float_params(array: NDArray[Any], options: PackOptions, total_elements: int) -> EncodeParams | str:
+def _float_params(
+    array: NDArray[Any], options: PackOptions, total_elements: int, chosen: TensorParams | None
+) -> EncodeParams | str:
     with np.errstate(over="ignore"):
         values = np.asarray(array, np.float32)
     if not np.isfinite(values).all():
         if np.isfinite(array).all():
             return "its values exceed float32"
         return "it contains NaN or infinity"
-    if options.qp is None:
+    if chosen is not None and chosen.qp is not None:
+        qp, method = chosen.qp, chosen.method or options.method
+    elif options.qp is None:
         qp, method = choose_quality(
             values,
             method=options.method,

@@ -37,12 +37,19 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = "<memory>"
 
+Planner = Callable[
+    [Model, list[PlannedTensor], PackOptions, "ProgressCallback | None"],
+    tuple[list[PlannedTensor], tuple[str, ...]],
+]
+"""Gives the tensors of a model with ``chosen`` filled in, and notes for the user."""
+
 
 def pack(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     options: PackOptions | None = None,
     *,
+    planner: Planner | None = None,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
     """Code the weights of an ONNX model.
@@ -51,6 +58,8 @@ def pack(
         source: ONNX file.
         output: ONNX file to write; with external data also ``<output>.data``.
         options: what to code and how.
+        planner: chooses what every tensor is coded with, e.g. :func:`nnc_onnx.rd.planner_for`; ``None`` goes by
+            each tensor's own statistics.
         progress: called after every tensor.
 
     Returns:
@@ -68,7 +77,7 @@ def pack(
     model = load(source)
     check_output(output, source=source, external=options.external_data, force=options.force)
     original_bytes = model.nbytes
-    work = _code(model, str(source), files_digest(model.files), options, progress)
+    work = _code(model, str(source), files_digest(model.files), options, progress, planner)
     external = options.external_data
     if external is None:
         external = work.volume > EXTERNAL_THRESHOLD
@@ -125,6 +134,7 @@ class _Work(NamedTuple):
     reasons: dict[int, str]
     manifest: Manifest
     encode_seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def plain(self) -> list[onnx.TensorProto]:
@@ -140,12 +150,20 @@ class _Work(NamedTuple):
 
 
 def _code(
-    model: Model, name: str, source_digest: str, options: PackOptions, progress: ProgressCallback | None
+    model: Model,
+    name: str,
+    source_digest: str,
+    options: PackOptions,
+    progress: ProgressCallback | None,
+    planner: Planner | None = None,
 ) -> _Work:
     if carriage.check_format(model.proto) is not None:
         raise InvalidArgumentError(f"{name} is packed already", hint="unpack it first")
     usage = Usage(model.proto.graph)
     planned = plan_tensors(model.proto, usage, options)
+    notes: tuple[str, ...] = ()
+    if planner is not None:
+        planned, notes = planner(model, planned, options, progress)
     start = time.perf_counter()
     packed, reasons = code_all(planned, model.folder, options, progress)
     packed = _name_payloads(packed, all_names(model.proto.graph))
@@ -156,7 +174,7 @@ def _code(
         parameters=Parameters.of(options),
         tensors=tuple(_entry(item) for item in packed),
     )
-    return _Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start)
+    return _Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start, notes)
 
 
 def _report(work: _Work, *, source: str, output: str, original_bytes: int) -> PackReport:
@@ -167,6 +185,7 @@ def _report(work: _Work, *, source: str, output: str, original_bytes: int) -> Pa
         original_bytes=original_bytes,
         packed_bytes=0,
         tensors=tensor_reports(work.planned, work.packed, work.reasons),
+        notes=work.notes,
         encode_seconds=work.encode_seconds,
         decode_seconds=sum(item.coded.decode_seconds for item in work.packed if item.owner is item.planned),
     )

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nnc_codec.formats import PackOptions
+from nnc_codec.params import TensorParams
 
 from .carriage import BY_ONNX_TYPE, ElementType
 from .roles import Role, Roles
@@ -37,6 +38,7 @@ class PlannedTensor(NamedTuple):
         element: element type, if it is one that can be coded.
         role: what it is to the graph.
         reason: why it stays plain; ``None`` if it is to be coded.
+        chosen: what it is to be coded with; ``None`` leaves that to its statistics.
     """
 
     name: str
@@ -49,6 +51,7 @@ class PlannedTensor(NamedTuple):
     element: ElementType | None
     role: Role
     reason: str | None
+    chosen: TensorParams | None = None
 
     @property
     def value(self) -> Value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .analysis import Analysis, AnalysisPoint, AnalysisTensor, analyze
 from .calibration import load_calibration
 from .goals import PRESETS, Goal, Preset
+from .hook import planner_for
 from .planner import Plan, plan_quality
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "analyze",
     "load_calibration",
     "plan_quality",
+    "planner_for",
 ]

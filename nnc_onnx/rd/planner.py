@@ -26,7 +26,7 @@ from .errors import CannotRunError, GoalError
 from .goals import PRESETS, Goal, Metric
 from .inputs import Synthetic, describe
 from .network import Feed, Network, Weight
-from .sensitivity import PROBE_BITS, measure_items
+from .sensitivity import PROBE_BITS, hedged, measure_items
 from .work import MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def plan_quality(
         elif study.basis == "calibration" or goal.max_error is not None:
             choice, change = fit_deviation(study, goal.deviation, options, executor)
         else:
-            choice = for_noise(study.items, PRESETS[goal.preset].noise)
+            noise = PRESETS[goal.preset].noise
+            choice = for_noise(hedged(study.items, noise), noise)
             change = try_choice(study, choice, options, executor)[0]
     params = {
         tensor.value: TensorParams(qp=qp, method=options.method)

@@ -23,11 +23,20 @@ PROBE_BITS = (3.5, 1.5, 2.5)
 """Bits per element at which a tensor is tried, the most telling first. Between them the change of the outputs is
 interpolated, beyond them it follows the error of the tensor."""
 
+TRUST = 0.5
+"""Weight of what was measured on made-up inputs against the plain rule of one step for all tensors, on a logarithmic
+scale. Such inputs leave some parts of a network idle (a recurrent state, a saturated gate), and what they do not
+excite must not be taken for unimportant."""
+
+CAP = 6.0
+"""On made-up inputs no tensor may have this many dB more relative error than the average of all."""
+
 BINS_PER_OCTAVE = 2
 """Measured changes are rounded to this many steps per factor of two. Runs on different processors differ in the
 last digits of the outputs; rounded, they still lead to the same choice."""
 
 _NOTHING = 1e-14
+_TINY = 2.0**-240
 
 
 def measure_items(
@@ -71,6 +80,29 @@ def measure_items(
     return items, silent
 
 
+def hedged(items: Sequence[Item], noise: float) -> list[Item]:
+    """The items as they count where the inputs were made up; see :data:`TRUST` and :data:`CAP`.
+
+    Args:
+        items: as measured.
+        noise: mean relative error aimed at, in dB.
+    """
+    gains = [
+        math.log2(max(float(item.deviation[at]) / (float(item.curve.mse[at]) * item.elements), _TINY))
+        for item in items
+        for at in (len(item.curve.qps) // 2,)
+    ]
+    gain = 2.0 ** _rounded(float(np.median(gains)))
+    result = []
+    for item in items:
+        plain = item.curve.mse * gain * item.elements
+        deviation = item.deviation**TRUST * plain ** (1 - TRUST)
+        allowed = item.curve.mse <= item.power * 10 ** ((noise + CAP) / 10)
+        allowed[0] = True
+        result.append(item._replace(deviation=np.where(allowed, deviation, np.inf)))
+    return result
+
+
 def _usual_gain(
     weights: Sequence[Weight], measured: Sequence[tuple[Curve, dict[float, float]]], powers: Sequence[float]
 ) -> float:
@@ -88,7 +120,7 @@ def _changes(curve: Curve, found: dict[float, float]) -> NDArray[np.float64]:
     known = sorted(found)
     at = [math.log2(mse) for mse in known]
     change = [_rounded(math.log2(found[mse])) for mse in known]
-    wanted = np.log2(np.maximum(curve.mse, 2.0**-240))
+    wanted = np.log2(np.maximum(curve.mse, _TINY))
     between = np.interp(wanted, at, change)
     beyond = np.minimum(wanted - at[0], 0) + np.maximum(wanted - at[-1], 0)
     result: NDArray[np.float64] = np.maximum.accumulate(np.exp2(between + beyond))

@@ -1,0 +1,155 @@
+"""Made-up and calibration inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from nnc_codec.formats import PackOptions
+from nnc_onnx.plan import plan_tensors
+from nnc_onnx.rd.calibration import load_calibration
+from nnc_onnx.rd.errors import CalibrationError, CannotRunError
+from nnc_onnx.rd.inputs import Synthetic
+from nnc_onnx.rd.network import Network
+from nnc_onnx.rd.random import Random
+from nnc_onnx.usage import Usage
+from tests.onnx.onnx_graphs import FLOAT, INT64, mlp, model, tensor, value, weights
+
+pytest.importorskip("onnxruntime")
+
+
+def network_of(made: onnx.ModelProto, tmp_path) -> Network:
+    planned = plan_tensors(made, Usage(made.graph), PackOptions(min_elements=1))
+    wanted = [t for t in planned if t.reason is None and t.element is not None and t.element.is_float]
+    return Network(made, wanted, tmp_path)
+
+
+def embedding() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Cast", ["mask"], ["m"], to=FLOAT),
+        helper.make_node("Unsqueeze", ["m", "axis"], ["m3"]),
+        helper.make_node("Mul", ["rows", "m3"], ["masked"]),
+        helper.make_node("MatMul", ["masked", "w"], ["y"]),
+    ]
+    return model(
+        nodes,
+        [value("ids", INT64, ["n", "t"]), value("mask", INT64, ["n", "t"])],
+        [value("y", FLOAT, ["n", "t", 8])],
+        [tensor("table", weights(50, 16)), tensor("w", weights(16, 8)), tensor("axis", np.array([2]))],
+    )
+
+
+def recurrent() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Add", ["x", "state"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "w"], ["product"]),
+        helper.make_node("Tanh", ["product"], ["stateN"]),
+        helper.make_node("ReduceSum", ["stateN"], ["y"]),
+    ]
+    return model(
+        nodes,
+        [value("x", FLOAT, [1, 64]), value("state", FLOAT, [1, 64])],
+        [value("y", FLOAT, None), value("stateN", FLOAT, [1, 64])],
+        [tensor("w", weights(64, 64))],
+    )
+
+
+def test_token_ids_stay_inside_the_table_and_masks_are_ones(tmp_path):
+    feed = Synthetic(network_of(embedding(), tmp_path)).feeds(1)[0]
+    assert feed["ids"].shape == feed["mask"].shape
+    assert feed["ids"].min() >= 0 and feed["ids"].max() < 50
+    assert len(np.unique(feed["ids"])) > 5
+    assert (feed["mask"] == 1).all()
+
+
+def test_integers_take_the_values_they_are_compared_with(tmp_path):
+    nodes = [
+        helper.make_node("Equal", ["kind", "kinds"], ["same"]),
+        helper.make_node("Cast", ["same"], ["hot"], to=FLOAT),
+        helper.make_node("MatMul", ["hot", "w"], ["y"]),
+    ]
+    made = model(
+        nodes,
+        [value("kind", INT64, ["n", 1])],
+        [value("y", FLOAT, ["n", 4])],
+        [tensor("kinds", np.array([3, 70, 900])), tensor("w", weights(3, 4))],
+    )
+    for feed in Synthetic(network_of(made, tmp_path)).feeds(8):
+        assert feed["kind"].item() in (3, 70, 900)
+
+
+def test_free_picture_size_is_found_by_trying(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("AveragePool", ["c"], ["p"], kernel_shape=[48, 1]),
+        helper.make_node("Squeeze", ["p", "axis"], ["y"]),
+    ]
+    made = model(
+        nodes,
+        [value("x", FLOAT, ["n", 3, "h", "w"])],
+        [value("y", FLOAT, None)],
+        [tensor("k", weights(8, 3, 3, 3)), tensor("axis", np.array([2]))],
+    )
+    feed = Synthetic(network_of(made, tmp_path)).feeds(1)[0]
+    assert feed["x"].shape == (1, 3, 48, 192)
+
+
+def test_states_are_recognised(tmp_path):
+    synthetic = Synthetic(network_of(recurrent(), tmp_path))
+    assert [tuple(pair) for pair in synthetic.states] == [("state", "stateN")]
+
+
+def test_string_inputs_cannot_be_made_up(tmp_path):
+    nodes = [helper.make_node("Identity", ["s"], ["t"]), helper.make_node("MatMul", ["x", "w"], ["y"])]
+    made = model(
+        nodes,
+        [value("s", TensorProto.STRING, [1]), value("x", FLOAT, [1, 8])],
+        [value("t", TensorProto.STRING, [1]), value("y", FLOAT, [1, 8])],
+        [tensor("w", weights(8, 8))],
+    )
+    with pytest.raises(CannotRunError, match="no numeric tensor"):
+        Synthetic(network_of(made, tmp_path))
+
+
+def test_random_numbers_are_the_same_everywhere():
+    assert Random(3, 1).integers((4,), 1000).tolist() == Random(3, 1).integers((4,), 1000).tolist()
+    assert Random(3, 1).normal((4,)).tolist() != Random(3, 2).normal((4,)).tolist()
+    noise = Random(1).normal((100_000,))
+    assert abs(float(noise.mean())) < 0.02 and abs(float(noise.std()) - 1) < 0.02
+    signal = Random(1).signal((1, 256, 256), 2)
+    assert abs(float(signal.std()) - 1) < 0.2
+    neighbours = np.corrcoef(signal[0, :, 1:].ravel(), signal[0, :, :-1].ravel())[0, 1]
+    assert neighbours > 0.5
+
+
+@pytest.mark.parametrize(
+    ("feed", "message"),
+    [
+        ({}, "lacks input 'x'"),
+        ({"x": np.zeros((2, 64), np.float32), "z": np.zeros(1)}, "'z', which is no input"),
+        ({"x": np.zeros((2, 63), np.float32)}, "shape"),
+        ({"x": np.zeros((0, 64), np.float32)}, "empty"),
+        ({"x": np.full((2, 64), np.nan, np.float32)}, "NaN"),
+        ({"x": np.full((2, 64), "a")}, "not of numbers"),
+    ],
+)
+def test_bad_calibration_inputs_are_refused(feed, message, tmp_path):
+    inputs = Synthetic(network_of(mlp(width=64), tmp_path)).inputs
+    with pytest.raises(CalibrationError, match=message):
+        load_calibration([feed], inputs)
+
+
+def test_calibration_files_are_read_and_cut(tmp_path):
+    inputs = Synthetic(network_of(mlp(width=64), tmp_path)).inputs
+    np.savez(tmp_path / "inputs.npz", x=np.ones((20, 64), np.float64))
+    feeds = load_calibration(tmp_path / "inputs.npz", inputs)
+    assert sum(len(feed["x"]) for feed in feeds) == 20
+    assert all(feed["x"].dtype == np.float32 for feed in feeds)
+    with pytest.raises(CalibrationError, match="no calibration inputs"):
+        load_calibration([], inputs)
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not an archive")
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        load_calibration(tmp_path / "broken.npz", inputs)
