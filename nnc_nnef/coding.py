@@ -26,6 +26,12 @@ Array = NDArray[Any]
 
 _INTEGER_METHOD: Method = "uniform"
 
+EXACT_ITEMS = ((0, 32), (0, 16))
+"""NNEF item types and bits of variables that :func:`exact_unit` takes."""
+
+EXACT_BYTES = 16 << 10
+"""Floats that stay exact go into the bitstream up to this size."""
+
 INDEX_OVERHEAD = 200
 """Bytes that an entry of the index takes."""
 
@@ -64,6 +70,20 @@ def reason_to_stay(label: str, header: TensorHeader, options: PackOptions) -> st
     if header.volume < options.min_elements:
         return f"fewer than {options.min_elements} elements"
     return None
+
+
+def exact_unit(label: str, array: Array, *, qp_density: int = 2) -> Unit | None:
+    """A data unit with exact values for a small float tensor; None if it is better off in a file of its own.
+
+    A file in a tar takes two blocks of 512 bytes at least, more than most vectors have.
+    """
+    if array.dtype.kind != "f" or array.dtype.itemsize > 4 or not 0 < array.nbytes <= EXACT_BYTES or not array.ndim:
+        return None
+    params = EncodeParams(method="raw", qp_density=qp_density, topology=False)
+    unit = cut(nnc_codec.encode({label: array}, params))
+    decoded = nnc_codec.decode_single(unit.bitstream, array.dtype, array.shape)
+    # Payloads of NaNs may not survive the widening of float16.
+    return unit if decoded.tobytes() == array.tobytes() else None
 
 
 def code_variable(label: str, array: Array, options: PackOptions, total_elements: int) -> Coded | str:

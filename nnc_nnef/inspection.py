@@ -71,8 +71,11 @@ def describe(model: NnefModel, variable: Variable) -> TensorReport:
         return msgspec.structs.replace(report, reason=None, detail={**report.detail, "unit": error.message})
     tensor = next(iter(stream.values()))
     entry = variable.entry
+    exact = tensor.payload_type.name == "NNR_PT_RAW_FLOAT"
     return msgspec.structs.replace(
         report,
+        treatment="plain" if exact else "coded",
+        reason="exact" if exact else None,
         payload_type=tensor.payload_type.name.removeprefix("NNR_PT_"),
         method=tensor.method,
         qp=tensor.qp,

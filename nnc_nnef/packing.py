@@ -15,7 +15,7 @@ from nnc_codec.report import PackReport, TensorReport
 from nnc_onnx.manifest import Parameters
 
 from .archive_writer import copy_of, kind_for, require_output, write_archive
-from .coding import Coded, code_variable, reason_to_stay
+from .coding import EXACT_BYTES, EXACT_ITEMS, Coded, code_variable, exact_unit, reason_to_stay
 from .container import GRAPH, QUANT
 from .labels import member_of
 from .layout import Payload, packed_members
@@ -61,6 +61,8 @@ def pack(
             for label, coded in outcome.items()
             if isinstance(coded, Coded)
         }
+        if payloads:
+            payloads = _with_exact(model, payloads, options.qp_density)
         archive = model.archive
         gone = {GRAPH, QUANT, *(member_of(label) for label in payloads)}
         members = packed_members(
@@ -71,7 +73,7 @@ def pack(
             parameters=Parameters.of(options),
         )
         packed_bytes = write_archive(output, members, kind=kind_for(output), force=options.force)
-        reports = tuple(_report(model[label], outcome[label]) for label in model)
+        reports = tuple(_report(model[label], outcome[label], payloads.get(label)) for label in model)
         original = Path(source)
         size = sum(archive.values()) if original.is_dir() else original.stat().st_size
     return PackReport(
@@ -114,7 +116,20 @@ def _code_all(model: NnefModel, options: PackOptions, progress: ProgressCallback
     return {label: outcome[label] for label in model}
 
 
-def _report(variable: Variable, outcome: Coded | str) -> TensorReport:
+def _with_exact(model: NnefModel, payloads: dict[str, Payload], qp_density: int) -> dict[str, Payload]:
+    """The payloads, and small float variables that stay as they are, in the order of the archive."""
+    result = {}
+    for label, variable in model.items():
+        payload = payloads.get(label)
+        if payload is None and variable.item in EXACT_ITEMS and variable.stored_nbytes <= EXACT_BYTES:
+            unit = exact_unit(label, variable.read(), qp_density=qp_density)
+            payload = Payload(unit=unit, shape=variable.shape, item=variable.item) if unit is not None else None
+        if payload is not None:
+            result[label] = payload
+    return result
+
+
+def _report(variable: Variable, outcome: Coded | str, payload: Payload | None) -> TensorReport:
     dtype = variable.dtype
     itemsize = dtype.itemsize if dtype is not None else max(variable.item[1] // 8, 1)
     report = TensorReport(
@@ -127,7 +142,9 @@ def _report(variable: Variable, outcome: Coded | str) -> TensorReport:
         reason=outcome if isinstance(outcome, str) else None,
     )
     if isinstance(outcome, str):
-        return report
+        if payload is None:
+            return report
+        return msgspec.structs.replace(report, stored_bytes=len(payload.unit.data), payload_type="RAW_FLOAT")
     return msgspec.structs.replace(
         report,
         treatment="coded",

@@ -57,12 +57,14 @@ class Carried(msgspec.Struct, frozen=True):
         unit: its data unit.
         shape: in the source's graph.
         dtype: numpy name of the element type the source decodes it into.
+        exact: the unit holds raw floats.
     """
 
     name: str
     unit: Unit
     shape: tuple[int, ...]
     dtype: str
+    exact: bool = False
 
     def values(self, limits: Limits | None = None) -> Array:
         """The decoded tensor."""
@@ -109,7 +111,7 @@ def take(name: str, bitstream: bytes | memoryview, shape: tuple[int, ...], dtype
     (tensor,) = stream.values()
     if tensor.size != int(np.prod(shape, dtype=object)):
         raise CarryError(f"its data unit has shape {tensor.shape}, the model {shape}", reason="resized", tensor=name)
-    return Carried(name, unit, shape, dtype)
+    return Carried(name, unit, shape, dtype, tensor.payload_type.name == "NNR_PT_RAW_FLOAT")
 
 
 def label(carried: Carried, target: str) -> tuple[Unit, ConvertedTensor]:

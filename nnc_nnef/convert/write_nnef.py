@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from nnc_codec.report import ConvertedTensor, ConvertReport, OutputComparison
 
 from .. import dat
 from ..archive_writer import Member, from_bytes, kind_for, require_output, write_archive
+from ..coding import EXACT_BYTES, exact_unit
 from ..errors import CarryError
 from ..labels import member_of
 from ..layout import Payload, packed_members
@@ -58,6 +60,8 @@ def to_nnef(
     comparison: tuple[OutputComparison, ...] = ()
     if settings.check:
         comparison = _check(onnx_source, graph, payloads, values, settings)
+    if payloads:
+        payloads = _with_exact(graph, payloads, values)
     plain = [_plain_member(variable, values) for variable in graph.variables if variable.label not in payloads]
     members = packed_members(graph.text.encode("ascii"), None, payloads, plain)
     write_archive(output, members, kind=kind_for(output), force=settings.force)
@@ -138,6 +142,21 @@ def _place(
             reason = source.decoded[name].reason
             tensors.append(ConvertedTensor(name=name, target=variable.label, action=action, reason=reason))
     return payloads, tensors
+
+
+def _with_exact(graph: NnefGraph, payloads: dict[str, Payload], values: _Values) -> dict[str, Payload]:
+    """The payloads, and small plain floats, in the order of the graph."""
+    result = {}
+    for variable in graph.variables:
+        payload = payloads.get(variable.label)
+        if payload is None and math.prod(variable.shape) * 4 <= EXACT_BYTES:
+            array = values.of(variable)
+            unit = exact_unit(variable.label, array)
+            if unit is not None:
+                payload = Payload(unit=unit, shape=variable.shape, item=dat.item_of(array.dtype))
+        if payload is not None:
+            result[variable.label] = payload
+    return result
 
 
 def _plain_member(variable: Variable, values: _Values) -> Member:

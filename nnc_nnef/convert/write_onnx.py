@@ -28,6 +28,7 @@ from nnc_onnx.tensors import raw_tensor
 from nnc_onnx.usage import Usage
 from nnc_onnx.version import producer
 
+from ..coding import EXACT_BYTES
 from ..errors import CarryError
 from ..model import NnefModel, Variable, open_model
 from ..session import interpretable, run_session
@@ -121,6 +122,10 @@ class OnnxBuilder:
                 reason = "several-tensors" if several else "dependent-unit"
                 raise CarryError(error.message, reason=reason, tensor=source) from error
             carried = take(source, bitstream, variable.shape, dtype, self._model.limits)
+            if carried.exact and variable.size * np.dtype(dtype).itemsize <= EXACT_BYTES:
+                # Vectors keep their values in the bitstream for the sake of the archive; a graph wants constants.
+                self.tensors.append(ConvertedTensor(name=source, target=name, action="plain"))
+                return
             if carriage.BY_ONNX_TYPE.get(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))) is None:
                 raise CarryError(f"there is no decode operator for {dtype}", reason="type", tensor=source)
         except CarryError as error:

@@ -20,10 +20,12 @@ from nnc_nnef.container import open_archive
 from nnc_nnef.errors import ArchiveError, IndexFileError, IntegrityError, TensorFileError
 from nnc_nnef.index import schema_text
 
+EXTRA = {"notes/readme.txt": b"hello", "notes/plain.dat": dat.build(np.arange(5))}
+
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "m.nnef.tgz", extra={"notes/readme.txt": b"hello"})
+    return write_model(tmp_path / "m.nnef.tgz", extra=EXTRA)
 
 
 @pytest.fixture
@@ -49,16 +51,18 @@ def test_report_and_layout(plain: Path, tmp_path: Path) -> None:
     assert report.packed_bytes == output.stat().st_size
     assert report.worst is not None and 0 < report.worst.error.rel_rms < 0.1
     reasons = {t.name: t.reason for t in report.tensors if t.treatment == "plain"}
-    assert reasons == {"fc1/bias": "vector"}
+    assert reasons == {"fc1/bias": "vector", "notes/plain": "item type int64 cannot be coded"}
     with open_archive(output) as archive:
-        assert list(archive) == ["graph.nnef", "weights.nnr.json", "weights.nnr", "fc1/bias.dat", "notes/readme.txt"]
+        assert list(archive) == ["graph.nnef", "weights.nnr.json", "weights.nnr", "notes/readme.txt", "notes/plain.dat"]
         assert archive.read("graph.nnef") == GRAPH.encode()
 
 
 def test_one_call_decodes_the_bitstream(packed: Path) -> None:
     with open_archive(packed) as archive:
         decoded = nnc_codec.decode(archive.read("weights.nnr"))
-    assert {name: value.shape for name, value in decoded.items()} == {"fc1/weight": (96, 64), "fc2.weight": (64, 96)}
+    shapes = {"fc1/weight": (96, 64), "fc1/bias": (1, 96), "fc2.weight": (64, 96)}
+    assert {name: value.shape for name, value in decoded.items()} == shapes
+    assert np.array_equal(decoded["fc1/bias"], sample_variables()["fc1/bias"])
     with nnc_nnef.open(packed) as model:
         for name, value in decoded.items():
             assert np.array_equal(value, model[name].read())
@@ -92,7 +96,12 @@ def test_options(plain: Path, tmp_path: Path) -> None:
     report = nnc_nnef.pack(
         plain, tmp_path / "a.nnef.tar", PackOptions(qp=-24, include=("*bias",), exclude=("fc2*",), min_elements=10)
     )
-    assert {t.name: t.qp for t in report.tensors} == {"fc1/weight": -24, "fc1/bias": -24, "fc2.weight": None}
+    assert {t.name: t.qp for t in report.tensors} == {
+        "fc1/weight": -24,
+        "fc1/bias": -24,
+        "fc2.weight": None,
+        "notes/plain": None,
+    }
     with pytest.raises(InvalidArgumentError, match="packed already"):
         nnc_nnef.pack(tmp_path / "a.nnef.tar", tmp_path / "b.nnef.tar")
 
@@ -218,7 +227,7 @@ def test_update_appends(packed: Path, tmp_path: Path) -> None:
     )
     with nnc_nnef.open(tmp_path / "v2.nnef.tar") as model:
         assert np.abs(model["fc2.weight"].read() - 2 * new).max() < 0.1
-    for bad in ({"fc1/bias": new}, {"nothing": new}, {"fc2.weight": new[:3]}):
+    for bad in ({"notes/plain": new}, {"nothing": new}, {"fc2.weight": new[:3]}):
         with pytest.raises(InvalidArgumentError):
             nnc_nnef.update(packed, tmp_path / "v3.nnef.tar", bad)
 
@@ -267,7 +276,7 @@ def test_every_damaged_byte_of_the_weights_is_noticed(packed: Path, tmp_path: Pa
         lambda index: index["bitstreams"][0].update(file="../../etc/passwd"),
         lambda index: index.pop("variables"),
         lambda index: index["variables"].update({"../up": index["variables"]["fc1/weight"]}),
-        lambda index: index["variables"].update({"fc1/bias": index["variables"]["fc1/weight"]}),
+        lambda index: index["variables"].update({"notes/plain": index["variables"]["fc1/weight"]}),
     ],
 )
 def test_hostile_indices_are_refused(packed: Path, tmp_path: Path, change) -> None:
