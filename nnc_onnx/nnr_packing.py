@@ -34,6 +34,8 @@ from .version import producer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .packing import Planner
+
 _FINE = 2.0**-14
 """Step of tensors that other carriages leave plain, relative to their rms."""
 
@@ -52,6 +54,7 @@ def pack_nnr(
     output: str | os.PathLike[str],
     options: PackOptions | None = None,
     *,
+    planner: Planner | None = None,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
     """Code an ONNX model into one NNR bitstream.
@@ -64,6 +67,7 @@ def pack_nnr(
         source: plain ONNX file.
         output: NNR file to write.
         options: what to code and how; ``external_data`` has no meaning here.
+        planner: as for :func:`nnc_onnx.pack`.
         progress: called after every tensor.
 
     Raises:
@@ -81,19 +85,21 @@ def pack_nnr(
         raise InvalidArgumentError(f"{source} is packed already", hint="unpack it first")
     planned = plan_tensors(model.proto, Usage(model.proto.graph), options)
     original_bytes, digest = model.nbytes, files_digest(model.files)
+    notes: tuple[str, ...] = ()
+    if planner is not None:
+        planned, notes = planner(model, planned, options, progress)
     coding_start = time.perf_counter()
     packed, reasons = code_all(planned, model.folder, options, progress)
     reports = tensor_reports(planned, packed, reasons)
     ids = dict(zip((tensor.value for tensor in planned), element_ids(planned), strict=True))
     parts = {ids[item.planned.value]: item.coded.payload for item in packed if item.owner is item.planned}
-    notes: tuple[str, ...] = ()
     if options.topology == "none":
         rest = _code_rest(planned, packed, model.folder)
         parts |= {ids[item.planned.value]: item.coded.payload for item in packed}
         parts |= {ids[value]: payload for value, payload in rest.parts.items()}
         order = {ids[tensor.value]: None for tensor in planned}
         parts = {name: parts[name] for name in order if name in parts}
-        notes = tuple(rest.missing)
+        notes += tuple(rest.missing)
         reports = _with_rest(reports, planned, rest)
     if not parts:
         raise InvalidArgumentError(f"{source} has no tensor to code", hint="see onnx-nnc inspect -v for the reasons")

@@ -370,3 +370,14 @@ def test_running_unpacks_first(tmp_path: Path) -> None:
     unpack_nnr(path, tmp_path / "plain.onnx")
     report = NnrFormat().run(path, RunOptions(runs=1, against=tmp_path / "plain.onnx"))
     assert report.format == "nnr" and report.comparison[0].identical
+
+
+def test_a_planner_may_choose(tmp_path: Path) -> None:
+    def plan(model: object, planned: list, options: PackOptions, progress: object) -> tuple[list, tuple[str, ...]]:
+        kept = [tensor._replace(reason="not today") if tensor.name == "w1" else tensor for tensor in planned]
+        return kept, ("planned",)
+
+    source = save(graphs.mlp(), tmp_path / "m.onnx")
+    report = pack_nnr(source, tmp_path / "m.nnr", planner=plan)
+    assert report.notes == ("planned",)
+    assert list(nnc_codec.open(tmp_path / "m.nnr")) == ["w0", "w2"]
