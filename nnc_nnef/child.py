@@ -57,6 +57,11 @@ class Answer(msgspec.Struct):
 DEFAULT_LIMITS = ChildLimits()
 
 
+def limits_for(values_bytes: int) -> ChildLimits:
+    """Limits for running a model with this many bytes of values: ten minutes, and room for a few copies."""
+    return ChildLimits(seconds=600, memory_bytes=max(DEFAULT_LIMITS.memory_bytes, 8 * values_bytes))
+
+
 def trial_parse(graph: str, quant: str | None, lowered: Sequence[str], limits: ChildLimits = DEFAULT_LIMITS) -> None:
     """Parses a text in a child process and forgets the result.
 

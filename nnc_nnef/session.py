@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import dat
 from .archive_writer import Member, from_bytes, write_archive
-from .child import DEFAULT_LIMITS, ChildLimits, run_folder
+from .child import DEFAULT_LIMITS, ChildLimits, limits_for, run_folder
 from .container import GRAPH
 from .convert.fragments import INTERPRETED
 from .errors import SessionError
@@ -69,6 +69,17 @@ def run_session(
         write_archive(folder, members(), kind="directory")
         feed = [interpretable(array) for array in inputs]
         return with_lowering(used_operations(text), lambda lowered: run_folder(folder, feed, lowered, limits))
+
+
+def checking_session(
+    text: str, variables: Sequence[tuple[str, Callable[[], Array]]], inputs: Sequence[Array], values_bytes: int
+) -> list[Array]:
+    """:func:`run_session` for the check after a conversion; its errors say how to do without."""
+    try:
+        return run_session(text, variables, inputs, limits=limits_for(values_bytes))
+    except SessionError as error:
+        error.hint = error.hint or "--no-check converts without comparing outputs"
+        raise
 
 
 def with_lowering(used: set[str], run: Callable[[list[str]], list[Array]]) -> list[Array]:

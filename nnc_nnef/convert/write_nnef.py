@@ -20,7 +20,7 @@ from ..coding import EXACT_BYTES, exact_unit
 from ..errors import CarryError
 from ..labels import member_of
 from ..layout import Payload, packed_members
-from ..session import run_session
+from ..session import checking_session
 from .carry import ACTIONS, coded_again, decode, label
 from .check import compare, random_inputs, run_onnx, sensitivity
 from .onnx_to_nnef import NnefGraph, Variable, convert_graph
@@ -200,10 +200,11 @@ def _check(
         # From the unit that is going to be written, so that what is checked is what a reader will decode.
         return lambda: decoded(payload, variable.label)
 
-    result = run_session(
+    result = checking_session(
         graph.text,
         [(variable.label, getter(variable)) for variable in graph.variables],
         [inputs[port.onnx] for port in graph.inputs],
+        sum(4 * math.prod(variable.shape) for variable in graph.variables),
     )
     reference = run(inputs)
     names = [port.onnx for port in graph.outputs]

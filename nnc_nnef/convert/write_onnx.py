@@ -31,7 +31,7 @@ from nnc_onnx.version import producer
 from ..coding import EXACT_BYTES
 from ..errors import CarryError
 from ..model import NnefModel, Variable, open_model
-from ..session import interpretable, run_session
+from ..session import checking_session, interpretable
 from .carry import ACTIONS, coded_again, label, take
 from .check import compare, random_inputs, run_onnx, sensitivity
 from .nnef_to_onnx import OnnxGraph, Stored, convert_text
@@ -242,7 +242,8 @@ def _check(
     shapes = {name: shape for name, (_, shape, _) in graph.weights.items()}
     inputs = random_inputs(graph.inputs, graph.model, settings.seed, shapes=shapes)
     names = [port.onnx for port in graph.outputs]
-    reference = run_session(model.graph, variables, [interpretable(inputs[port.onnx]) for port in graph.inputs])
+    feed = [interpretable(inputs[port.onnx]) for port in graph.inputs]
+    reference = checking_session(model.graph, variables, feed, sum(4 * model[label].size for label, _ in variables))
 
     def run(feed: dict[str, Array]) -> list[Array]:
         return run_onnx(str(converted), feed, names)

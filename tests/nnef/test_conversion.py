@@ -342,3 +342,16 @@ def test_external_data_are_found(tmp_path: Path) -> None:
     )
     report = to_nnef(tmp_path / "m.onnx", tmp_path / "m.nnef.tgz")
     assert report.comparison
+
+
+def test_models_the_interpreter_cannot_check_are_refused_unless_told(tmp_path: Path) -> None:
+    text = (
+        "version 1.0;\ngraph g(x) -> (y) { x = external<scalar>(shape = [1, 2, 4, 4]);"
+        " y = multilinear_upsample(x, factor = [3, 3], method = 'aligned'); }\n"
+    )
+    source = write_model(tmp_path / "m.nnef.tgz", {}, text=text)
+    with pytest.raises(NNRError, match="--no-check"):
+        to_onnx(source, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+    report = to_onnx(source, tmp_path / "m.onnx", ConvertSettings(check=False))
+    assert not report.comparison
