@@ -79,10 +79,11 @@ def exact_unit(label: str, array: Array, *, qp_density: int = 2) -> Unit | None:
     """
     if array.dtype.kind != "f" or array.dtype.itemsize > 4 or not 0 < array.nbytes <= EXACT_BYTES or not array.ndim:
         return None
+    if not np.isfinite(array).all():
+        return None
     params = EncodeParams(method="raw", qp_density=qp_density, topology=False)
     unit = cut(nnc_codec.encode({label: array}, params))
     decoded = nnc_codec.decode_single(unit.bitstream, array.dtype, array.shape)
-    # Payloads of NaNs may not survive the widening of float16.
     return unit if decoded.tobytes() == array.tobytes() else None
 
 

@@ -338,3 +338,12 @@ def test_index_satisfies_its_schema(packed: Path) -> None:
     written = (Path(__file__).parents[2] / "schemas" / "nnef-index.schema.json").read_text(encoding="utf-8")
     assert written == schema_text()
     validator(json.loads(written)).validate(index_of(packed))
+
+
+def test_values_that_are_not_finite_stay_in_files(tmp_path: Path) -> None:
+    values = {**sample_variables(), "mask": np.asarray([[0, -np.inf, np.nan, -0.0]], np.float32)}
+    source = write_model(tmp_path / "m.nnef.tar", values)
+    report = nnc_nnef.pack(source, tmp_path / "p.nnef.tar", PackOptions(include=("*",)))
+    assert {t.name: t.treatment for t in report.tensors}["mask"] == "plain"
+    with nnc_nnef.open(tmp_path / "p.nnef.tar") as model:
+        assert model["mask"].read().tobytes() == values["mask"].tobytes()
