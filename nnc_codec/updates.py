@@ -21,6 +21,7 @@ import numpy.typing as npt
 from .bitstream import Bitstream, Buffer, as_bytes
 from .encoder import encode
 from .errors import CorruptError, InvalidArgumentError
+from .files import access_error
 from .formats import VerificationError
 from .limits import Limits
 from .params import EncodeParams, TensorParams
@@ -103,10 +104,14 @@ def open_update(source: Buffer | Path, *, limits: Limits | None = None) -> Updat
     """Parse an update; nothing is decoded.
 
     Raises:
+        FileAccessError: the file cannot be read.
         NotAnUpdateError: a bitstream of another kind.
         NNRError: a damaged bitstream.
     """
-    data = as_bytes(source)
+    try:
+        data = as_bytes(source)
+    except OSError as error:
+        raise access_error(error, str(source), "read") from error
     what = str(source) if isinstance(source, Path) else "the update"
     bitstream = Bitstream(data, limits=limits)
     parameters = model_parameter_set(bitstream)

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import nnc_codec
 from nnc_codec import InvalidArgumentError, NNRError, UpdateState
 from nnc_codec.abilities import ApplyOptions, DiffOptions
-from nnc_codec.files import OutputExistsError
+from nnc_codec.files import FileAccessError, OutputExistsError
 from nnc_codec.formats import PackOptions
 from nnc_codec.surgery import model_parameter_set, with_base_model_id
 from nnc_codec.updates import NotAnUpdateError, UpdateChainError, WrongBaseError, open_update
@@ -472,6 +472,9 @@ def test_other_bitstreams_are_no_updates(tmp_path: Path) -> None:
     path.write_bytes(b"something else")
     with pytest.raises(NNRError):
         apply(base, [path], tmp_path / "got.onnx")
+    for nowhere in (tmp_path, tmp_path / "missing.nnr"):
+        with pytest.raises(FileAccessError):
+            apply(base, [nowhere], tmp_path / "got.onnx")
     with pytest.raises(InvalidArgumentError, match="no update"):
         apply(base, [], tmp_path / "got.onnx")
 
