@@ -60,7 +60,8 @@ def update(
             if tuple(array.shape) != variable.shape:
                 raise InvalidArgumentError(f"values of shape {array.shape}, not {variable.shape}", tensor=label)
             typed = np.ascontiguousarray(array).astype(variable.dtype, copy=False)
-            unit = _coded(label, typed, options, sum(a.size for a in values.values()))
+            exact = _is_exact(variable.unit())
+            unit = _raw(label, typed) if exact else _coded(label, typed, options, sum(a.size for a in values.values()))
             decoded = nnc_codec.decode_single(unit.bitstream, typed.dtype, typed.shape)
             payloads[label] = Payload(
                 unit=unit, shape=variable.shape, item=variable.item, error=measure(typed, decoded)
@@ -77,5 +78,12 @@ def _coded(label: str, array: NDArray[Any], options: PackOptions, total: int) ->
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise InvalidArgumentError(coded, tensor=label)
     # An update has to be coded even where that saves nothing.
-    params = EncodeParams(method="raw", topology=False)
-    return cut(nnc_codec.encode({label: array}, params))
+    return _raw(label, array)
+
+
+def _raw(label: str, array: NDArray[Any]) -> Unit:
+    return cut(nnc_codec.encode({label: array}, EncodeParams(method="raw", topology=False)))
+
+
+def _is_exact(unit: Unit) -> bool:
+    return all(tensor.method == "raw" for tensor in nnc_codec.open(unit.bitstream).values())

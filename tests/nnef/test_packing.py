@@ -227,6 +227,10 @@ def test_update_appends(packed: Path, tmp_path: Path) -> None:
     )
     with nnc_nnef.open(tmp_path / "v2.nnef.tar") as model:
         assert np.abs(model["fc2.weight"].read() - 2 * new).max() < 0.1
+    bias = np.linspace(-1, 1, 96, dtype=np.float32).reshape(1, 96)
+    nnc_nnef.update(packed, tmp_path / "b.nnef.tar", {"fc1/bias": bias})
+    with nnc_nnef.open(tmp_path / "b.nnef.tar") as model:
+        assert np.array_equal(model["fc1/bias"].read(), bias)
     for bad in ({"notes/plain": new}, {"nothing": new}, {"fc2.weight": new[:3]}):
         with pytest.raises(InvalidArgumentError):
             nnc_nnef.update(packed, tmp_path / "v3.nnef.tar", bad)
