@@ -20,15 +20,15 @@ from nnc_codec.report import PackReport, TensorReport
 from nnc_codec.surgery import Topology, collect, with_topology
 from nnc_codec.syntax.enums import TopologyCompressionFormat, TopologyStorageFormat
 
-from . import carriage
 from .hollow import element_ids, embed, make_hollow
-from .manifest import Parameters, files_digest, rounded
-from .model_coding import PackedTensor, code_all, tensor_reports
-from .model_io import Model, all_tensors, load
+from .manifest import rounded
+from .model_coding import PackedTensor, tensor_reports
+from .model_io import all_tensors, load
 from .nnr import FORMAT, RECORD_KEY, NnrRecord, recognise_nnr, units_digest
-from .plan import PlannedTensor, plan_tensors
+from .nnr_sources import CodedModel, coded_model
+from .plan import PlannedTensor
 from .tensors import to_array
-from .usage import Usage, Value
+from .usage import Value
 from .version import producer
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ def pack_nnr(
     ``options.topology = "none"`` the bitstream holds tensors only, as every decoder of the standard reads it: then
     all tensors are coded, those that :func:`nnc_onnx.pack` would leave plain with a step of 2**-14 of their rms.
 
+    A packed model is written with the payloads that it has; no tensor is coded twice.
+
     Args:
-        source: plain ONNX file.
+        source: ONNX file, plain or packed.
         output: NNR file to write.
         options: what to code and how; ``external_data`` has no meaning here.
         planner: as for :func:`nnc_onnx.pack`.
@@ -72,29 +74,25 @@ def pack_nnr(
 
     Raises:
         FileAccessError, OutputExistsError, InvalidModelError, TruncatedModelError, ExternalDataError: bad files.
-        InvalidArgumentError: the model is packed already or has nothing to code.
+        InvalidArgumentError: `source` is an NNR file itself, or there is nothing to code.
+        CarriageError, UnsupportedCarriageError, NNRError: a packed model is damaged.
     """
     start = time.perf_counter()
     options = options or PackOptions()
     source, output = Path(source), Path(output)
     if recognise_nnr(require_readable(source)) is not None:
-        raise InvalidArgumentError(f"{source} is packed already", hint="unpack it first")
-    model = load(source)
+        raise InvalidArgumentError(f"{source} is an NNR file already", hint="unpack it first")
     require_writable(output, force=options.force)
-    if carriage.check_format(model.proto) is not None:
-        raise InvalidArgumentError(f"{source} is packed already", hint="unpack it first")
-    planned = plan_tensors(model.proto, Usage(model.proto.graph), options)
-    original_bytes, digest = model.nbytes, files_digest(model.files)
-    notes: tuple[str, ...] = ()
-    if planner is not None:
-        planned, notes = planner(model, planned, options, progress)
+    loaded = load(source)
+    original_bytes = loaded.nbytes
     coding_start = time.perf_counter()
-    packed, reasons = code_all(planned, model.folder, options, progress)
-    reports = tensor_reports(planned, packed, reasons)
+    work = coded_model(loaded, options, planner, progress)
+    planned, packed, notes = work.planned, work.packed, work.notes
+    reports = tensor_reports(planned, packed, work.reasons)
     ids = dict(zip((tensor.value for tensor in planned), element_ids(planned), strict=True))
     parts = {ids[item.planned.value]: item.coded.payload for item in packed if item.owner is item.planned}
     if options.topology == "none":
-        rest = _code_rest(planned, packed, model.folder)
+        rest = _code_rest(planned, packed, work.model.folder)
         parts |= {ids[item.planned.value]: item.coded.payload for item in packed}
         parts |= {ids[value]: payload for value, payload in rest.parts.items()}
         order = {ids[tensor.value]: None for tensor in planned}
@@ -106,7 +104,7 @@ def pack_nnr(
     encode_seconds = time.perf_counter() - coding_start
     data = collect(parts)
     if options.topology != "none":
-        data = _with_model(data, model, packed, ids, digest, options)
+        data = _with_model(data, work, ids, options)
     write_atomic(output, data, force=options.force)
     return PackReport(
         format="nnr",
@@ -122,34 +120,28 @@ def pack_nnr(
     )
 
 
-def _with_model(
-    data: bytes,
-    model: Model,
-    packed: list[PackedTensor],
-    ids: dict[Value, str],
-    source_digest: str,
-    options: PackOptions,
-) -> bytes:
+def _with_model(data: bytes, work: CodedModel, ids: dict[Value, str], options: PackOptions) -> bytes:
     """The bitstream with the hollow model as its topology unit."""
     bitstream = nnc_codec.open(data)
-    for item in packed:
+    proto = work.model.proto
+    for item in work.packed:
         make_hollow(item.planned.proto, ids[item.owner.value])
-    for tensor in all_tensors(model.proto):
-        embed(tensor, model.folder)
+    for tensor in all_tensors(proto):
+        embed(tensor, work.model.folder)
     record = NnrRecord(
         format=FORMAT,
         producer=producer(),
-        source_sha256=source_digest,
+        source_sha256=work.source_sha256,
         units_sha256=units_digest(bitstream),
-        parameters=Parameters.of(options),
+        parameters=work.parameters,
         errors={
             ids[item.planned.value]: rounded(item.coded.error)
-            for item in packed
+            for item in work.packed
             if item.coded.error.max_abs != 0 and item.owner is item.planned
         },
     )
-    model.proto.metadata_props.add(key=RECORD_KEY, value=record.to_json())
-    serialized = model.proto.SerializeToString(deterministic=True)
+    proto.metadata_props.add(key=RECORD_KEY, value=record.to_json())
+    serialized = proto.SerializeToString(deterministic=True)
     topology = Topology(TopologyStorageFormat.NNR_TPL_ONNX, serialized, _COMPRESSION[options.topology])
     return with_topology(bitstream, topology)
 

@@ -330,11 +330,8 @@ def test_what_can_go_wrong_before_the_work(tmp_path: Path) -> None:
     path = packed(graphs.mlp(), tmp_path)
     with pytest.raises(OutputExistsError):
         pack_nnr(tmp_path / "m.onnx", path)
-    with pytest.raises(InvalidArgumentError, match="packed already"):
+    with pytest.raises(InvalidArgumentError, match="NNR file already"):
         pack_nnr(path, tmp_path / "other.nnr")
-    pack(tmp_path / "m.onnx", tmp_path / "m.nnc.onnx", OPTIONS)
-    with pytest.raises(InvalidArgumentError, match="packed already"):
-        pack_nnr(tmp_path / "m.nnc.onnx", tmp_path / "other.nnr")
     save(graphs.mlp(1, 8), tmp_path / "tiny.onnx")
     with pytest.raises(InvalidArgumentError, match="no tensor to code"):
         pack_nnr(tmp_path / "tiny.onnx", tmp_path / "tiny.nnr")
@@ -381,3 +378,29 @@ def test_a_planner_may_choose(tmp_path: Path) -> None:
     report = pack_nnr(source, tmp_path / "m.nnr", planner=plan)
     assert report.notes == ("planned",)
     assert list(nnc_codec.open(tmp_path / "m.nnr")) == ["w0", "w2"]
+
+
+@pytest.mark.parametrize("name", graphs.ALL)
+def test_packed_models_give_their_payloads_away(name: str, tmp_path: Path) -> None:
+    source = save(graphs.ALL[name](), tmp_path / "m.onnx")
+    pack(source, tmp_path / "m.nnc.onnx", OPTIONS)
+    unpack(tmp_path / "m.nnc.onnx", tmp_path / "expected.onnx")
+    report = pack_nnr(tmp_path / "m.nnc.onnx", tmp_path / "carried.nnr")
+    assert "carried over" in report.notes[0]
+    pack_nnr(source, tmp_path / "direct.nnr")
+    carried, direct = nnc_codec.open(tmp_path / "carried.nnr"), nnc_codec.open(tmp_path / "direct.nnr")
+    held = [sorted(tensor.decode().tobytes() for tensor in stream.values()) for stream in (carried, direct)]
+    assert held[0] == held[1]
+    assert verify_nnr(tmp_path / "carried.nnr", VerifyOptions(against=tmp_path / "expected.onnx")).ok
+    unpack_nnr(tmp_path / "carried.nnr", tmp_path / "got.onnx")
+    assert (tmp_path / "got.onnx").read_bytes() == (tmp_path / "expected.onnx").read_bytes()
+
+
+def test_damaged_packed_models_are_refused(tmp_path: Path) -> None:
+    pack(save(graphs.mlp(), tmp_path / "m.onnx"), tmp_path / "m.nnc.onnx", OPTIONS)
+    model = onnx.load(tmp_path / "m.nnc.onnx")
+    payload = next(tensor for tensor in model.graph.initializer if tensor.name == "w1.nnr")
+    payload.raw_data = payload.raw_data[:-2] + b"xy"
+    with pytest.raises(CarriageError, match="CRC-32"):
+        pack_nnr(save(model, tmp_path / "bad.onnx"), tmp_path / "m.nnr")
+    assert not (tmp_path / "m.nnr").exists()
