@@ -1,4 +1,4 @@
-"""The native decoder under AddressSanitizer and UndefinedBehaviorSanitizer, on the vectors and mutations of them."""
+"""Native decoder and encoder under AddressSanitizer and UndefinedBehaviorSanitizer: vectors, mutations, random tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nnr_vectors import DATA, is_sequence, manifest, stream
 
@@ -16,13 +17,15 @@ import nnc_codec
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "nnc_codec" / "native"
+pytestmark = pytest.mark.slow
+
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-# What the decoder of single units consists of; encoders and kernels are not linked.
-SOURCES = ["single.cpp", "tensor_decoder.cpp", "reconstruct.cpp", "quantizer.cpp", "cpu.cpp"]
+TARGETS = ("fuzz_single", "fuzz_roundtrip")
 
 
 @pytest.fixture(scope="module")
-def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fuzzers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the targets, built without optimisation: that compiles fastest."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("needs g++")
@@ -36,16 +39,18 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([compiler, *flags, "-c", source, "-o", target], check=True)
         return target
 
-    sources = [ROOT / "tests" / "fuzz" / "fuzz_single.cpp", *(NATIVE / name for name in SOURCES)]
+    core = [path for path in sorted(NATIVE.glob("*.cpp")) if path.name != "bindings.cpp"]
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compiled, sources))
-    probe = subprocess.run(
-        [compiler, *SANITIZE, *objects, "-o", folder / "fuzz_single"], capture_output=True, text=True
-    )
-    if probe.returncode and ("asan" in probe.stderr or "ubsan" in probe.stderr):
-        pytest.skip("needs the sanitizers' libraries")
-    assert probe.returncode == 0, probe.stderr
-    return folder / "fuzz_single"
+        objects = list(pool.map(compiled, core))
+        mains = list(pool.map(compiled, [ROOT / "tests" / "fuzz" / f"{name}.cpp" for name in TARGETS]))
+    for name, main in zip(TARGETS, mains, strict=True):
+        linked = subprocess.run(
+            [compiler, *SANITIZE, main, *objects, "-o", folder / name], capture_output=True, text=True
+        )
+        if linked.returncode and ("asan" in linked.stderr or "ubsan" in linked.stderr):
+            pytest.skip("needs the sanitizers' libraries")
+        assert linked.returncode == 0, linked.stderr
+    return folder
 
 
 def replay(fuzzer: Path, *arguments: object) -> str:
@@ -55,7 +60,7 @@ def replay(fuzzer: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def test_vectors_and_mutations_under_sanitizers(fuzzer: Path, tmp_path: Path) -> None:
+def test_vectors_and_mutations_under_sanitizers(fuzzers: Path, tmp_path: Path) -> None:
     seeds: list[Path] = []
     for name in manifest():
         data = stream(name)
@@ -67,15 +72,23 @@ def test_vectors_and_mutations_under_sanitizers(fuzzer: Path, tmp_path: Path) ->
             seeds.append(tmp_path / f"{name}.{number}.nnr")
             seeds[-1].write_bytes(part)
     assert len(seeds) > 150
-    assert replay(fuzzer, "--mutate", 25, *seeds) == f"{26 * len(seeds)} inputs\n"
+    assert replay(fuzzers / "fuzz_single", "--mutate", 10, *seeds) == f"{11 * len(seeds)} inputs\n"
 
 
-def test_large_vectors_under_sanitizers(fuzzer: Path) -> None:
+def test_large_vectors_under_sanitizers(fuzzers: Path) -> None:
     names = [DATA / f"{name}.nnr" for name in manifest() if len(stream(name)) > 1500]
-    replay(fuzzer, *names)
+    replay(fuzzers / "fuzz_single", *names)
 
 
-def test_files_that_are_hardly_there(fuzzer: Path, tmp_path: Path) -> None:
+def test_files_that_are_hardly_there(fuzzers: Path, tmp_path: Path) -> None:
     for number, data in enumerate((b"", b"\0", b"\xff" * 8, bytes(64))):
         (tmp_path / str(number)).write_bytes(data)
-    replay(fuzzer, "--mutate", 50, *sorted(tmp_path.iterdir()))
+    replay(fuzzers / "fuzz_single", "--mutate", 50, *sorted(tmp_path.iterdir()))
+
+
+def test_tensors_there_and_back_under_sanitizers(fuzzers: Path, tmp_path: Path) -> None:
+    """Quantizer, encoder, decoder; every option from random bytes; portable kernels and the others."""
+    generator = np.random.default_rng(12)
+    for number in range(40):
+        (tmp_path / str(number)).write_bytes(generator.bytes(3000))
+    assert replay(fuzzers / "fuzz_roundtrip", "--mutate", 9, *sorted(tmp_path.iterdir())) == "400 inputs\n"
