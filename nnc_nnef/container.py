@@ -213,7 +213,7 @@ class TarArchive(Archive):
                     if count > 2 * limits.max_members:
                         raise LimitExceededError(f"more than {limits.max_members} members in the archive")
                     self._take(member, total)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError, UnicodeError) as error:
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, UnicodeError, OSError) as error:
             raise ArchiveError(f"not a readable tar archive: {error}") from error
 
     def _take(self, member: tarfile.TarInfo, total: int) -> None:
@@ -259,7 +259,7 @@ class ZipArchive(Archive):
             self._zip = zipfile.ZipFile(stream)
             for info in self._zip.infolist():
                 self._take(info)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, UnicodeError) as error:
             raise ArchiveError(f"not a readable zip archive: {error}") from error
         if sum(self.values()) > total:
             raise ArchiveError("zip members overlap")
@@ -282,7 +282,8 @@ class ZipArchive(Archive):
             with self._zip.open(name) as member:
                 member.seek(offset)
                 return member.read(count)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError) as error:
+            # Among these: an offset before the file, a local header of another version or with encryption.
             raise ArchiveError(f"member {name[:80]!r} is damaged: {error}") from error
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from pathlib import Path
 
 import nnef
@@ -351,3 +353,27 @@ def test_values_that_are_not_finite_stay_in_files(tmp_path: Path) -> None:
     assert {t.name: t.treatment for t in report.tensors}["mask"] == "plain"
     with nnc_nnef.open(tmp_path / "p.nnef.tar") as model:
         assert model["mask"].read().tobytes() == values["mask"].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".nnef.tar", ".tgz", ".zip"])
+def test_mutated_archives_give_typed_errors_only(packed: Path, tmp_path: Path, suffix: str) -> None:
+    rng = random.Random(7)
+    with open_archive(packed) as archive:
+        write_archive(tmp_path / f"s{suffix}", [copy_of(archive, name) for name in archive])
+    original = (tmp_path / f"s{suffix}").read_bytes()
+    path = tmp_path / f"f{suffix}"
+    for _ in range(250):
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 1, 4])):
+            at = rng.randrange(min(len(data), rng.choice([6000, 1 << 30])))
+            change = rng.randrange(4)
+            if change < 2:
+                data[at] = rng.randrange(256)
+            elif change == 2:
+                del data[at : at + rng.randrange(1, 64)]
+            else:
+                data[at:at] = rng.randbytes(rng.randrange(1, 64))
+        path.write_bytes(data)
+        with contextlib.suppress(NNRError):
+            nnc_nnef.verify(path)
+            nnc_nnef.unpack(path, tmp_path / "u.nnef.tar", UnpackOptions(force=True))
