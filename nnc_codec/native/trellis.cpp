@@ -48,29 +48,48 @@ void forward_portable(const float* w, std::size_t n, double scale, double* cost,
 }
 
 #ifdef NNC_AVX2
+// Squared errors of the zero and of the candidate in every slot, for some weights at once.
+struct Distances {
+  static constexpr std::size_t kWeights = 64;
+  alignas(32) double zero[kWeights];
+  alignas(32) double slot[4][kWeights];
+
+  NNC_TARGET_AVX2 void fill(const float* w, std::size_t n, double scale) {
+    alignas(16) float tail[4];
+    for (std::size_t i = 0; i < n; i += 4) {
+      const float* from = w + i;
+      if (n - i < 4) {
+        std::fill(std::copy(from, w + n, tail), tail + 4, 0.0f);
+        from = tail;
+      }
+      const __m256d scaled = _mm256_mul_pd(_mm256_set1_pd(scale), _mm256_cvtps_pd(_mm_loadu_ps(from)));
+      const __m256d o = _mm256_andnot_pd(_mm256_set1_pd(-0.0), scaled);
+      // lowest_candidate() of four.
+      const __m128i one = _mm_set1_epi32(1);
+      const __m128i lo = _mm_max_epi32(_mm_sub_epi32(_mm256_cvttpd_epi32(o), one), one);
+      _mm256_store_pd(zero + i, _mm256_mul_pd(o, o));
+      for (int s = 0; s < 4; ++s) {
+        const __m128i up = _mm_and_si128(_mm_sub_epi32(_mm_set1_epi32(s), lo), _mm_set1_epi32(3));
+        const __m256d e = _mm256_sub_pd(o, _mm256_cvtepi32_pd(_mm_add_epi32(lo, up)));
+        _mm256_store_pd(slot[s] + i, _mm256_mul_pd(e, e));
+      }
+    }
+  }
+};
+
 // Two registers hold the costs: x = (0 2 | 7 5), y = (4 6 | 3 1). The even branches into (0 1 | 4 5) start in x and the odd
 // ones in y; into (2 3 | 6 7) it is the other way round.
 NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, double* cost,
                                                   Decision* decisions) {
   __m256d x = _mm256_set_pd(cost[5], cost[7], cost[2], cost[0]);
   __m256d y = _mm256_set_pd(cost[1], cost[3], cost[6], cost[4]);
-  const __m128i slots = _mm_set_epi32(3, 2, 1, 0);
-  const __m128i three = _mm_set1_epi32(3);
-  // Spreads movemask bits to the state order of Decision: (0 1 | 4 5) and (2 3 | 6 7).
-  static constexpr std::uint8_t kSpread[16] = {0x00, 0x01, 0x02, 0x03, 0x10, 0x11, 0x12, 0x13,
-                                               0x20, 0x21, 0x22, 0x23, 0x30, 0x31, 0x32, 0x33};
+  Distances ahead;
   for (std::size_t i = 0; i < n; ++i) {
-    const double o = std::fabs(scale * static_cast<double>(w[i]));
-    const std::int32_t lo = lowest_candidate(o);
-    const __m128i base = _mm_set1_epi32(lo);
-    const __m128i m = _mm_add_epi32(base, _mm_and_si128(_mm_sub_epi32(slots, base), three));
-    const __m256d ov = _mm256_set1_pd(o);
-    const __m256d e = _mm256_sub_pd(ov, _mm256_cvtepi32_pd(m));
-    const __m256d d = _mm256_mul_pd(e, e);
-    const __m256d zero = _mm256_mul_pd(ov, ov);
-    const __m256d even_slot = _mm256_permute4x64_pd(d, 0xF0);  // (0 0 | 3 3)
-    const __m256d odd_slot = _mm256_permute4x64_pd(d, 0x5A);   // (2 2 | 1 1)
-
+    const std::size_t at = i % Distances::kWeights;
+    if (at == 0) ahead.fill(w + i, std::min(Distances::kWeights, n - i), scale);
+    const __m256d zero = _mm256_broadcast_sd(ahead.zero + at);
+    const __m256d even_slot = _mm256_blend_pd(_mm256_broadcast_sd(ahead.slot[0] + at), _mm256_broadcast_sd(ahead.slot[3] + at), 0xC);
+    const __m256d odd_slot = _mm256_blend_pd(_mm256_broadcast_sd(ahead.slot[2] + at), _mm256_broadcast_sd(ahead.slot[1] + at), 0xC);
     // Rounding is monotone, so the smaller of two sums is the sum with the smaller term; that keeps one minimum off the
     // chain from weight to weight.
     const __m256d even = _mm256_min_pd(zero, even_slot);
@@ -84,9 +103,10 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, d
                                            _mm256_cmp_pd(b_odd, b_even, _CMP_LT_OQ), 0xC);
     const __m256d a = _mm256_min_pd(a_odd, a_even);  // (0 1 | 4 5)
     const __m256d b = _mm256_min_pd(b_odd, b_even);  // (2 3 | 6 7)
-    const unsigned odd_bits = kSpread[_mm256_movemask_pd(a_take)] | kSpread[_mm256_movemask_pd(b_take)] << 2;
-    const unsigned zero_bits = kSpread[_mm256_movemask_pd(a_zero)] | kSpread[_mm256_movemask_pd(b_zero)] << 2;
-    decisions[i] = static_cast<Decision>(odd_bits | zero_bits << 8);
+    // The halves of the masks, side by side, are in the order of the states.
+    const __m256 odd_mask = _mm256_shuffle_ps(_mm256_castpd_ps(a_take), _mm256_castpd_ps(b_take), 0x88);
+    const __m256 zero_mask = _mm256_shuffle_ps(_mm256_castpd_ps(a_zero), _mm256_castpd_ps(b_zero), 0x88);
+    decisions[i] = static_cast<Decision>(_mm256_movemask_ps(odd_mask) | _mm256_movemask_ps(zero_mask) << 8);
 
     const __m256d u = _mm256_unpacklo_pd(a, b);  // (0 2 | 4 6)
     const __m256d v = _mm256_unpackhi_pd(b, a);  // (3 1 | 7 5)

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "contexts.h"
@@ -118,13 +119,16 @@ NNC_INLINE void to_multiples(const float* w, std::size_t n, double scale, const 
 
 // False if a weight is not finite or its integer would not fit with room for the four candidates.
 inline bool trellis_fits(const float* weights, std::size_t count, float step) {
-  const float guard = 1.0f / step;
-  bool fits = true;
+  // The order of magnitudes is that of their bits, with infinity and NaN at the top.
+  std::int32_t largest = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const float x = guard * weights[i];
-    fits &= x >= -2147483520.0f && x <= 2147483520.0f;  // false for NaN
+    std::int32_t bits;
+    std::memcpy(&bits, weights + i, sizeof bits);
+    largest = std::max(largest, bits & 0x7fffffff);
   }
-  return fits;
+  float magnitude;
+  std::memcpy(&magnitude, &largest, sizeof magnitude);
+  return (1.0f / step) * magnitude <= 2147483520.0f;  // false for NaN
 }
 
 // Calls search(weights, integers) on arrays in coding order; `weights` and `out` are in raster order.
