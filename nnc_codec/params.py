@@ -13,6 +13,8 @@ Method = Literal["dq", "uniform", "codebook", "raw"]
 
 _QP = (-(2**31), 2**31 - 1)  # what a bitstream can hold depends on the density and is checked when a tensor is coded
 
+_LARGEST_LAMBDA = 1e9  # everything is zero long before; beyond, costs leave the range of numbers
+
 
 def _check_integer(owner: msgspec.Struct, name: str, low: int, high: int) -> None:
     value = getattr(owner, name)
@@ -132,5 +134,5 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         ):
             _check_integer(self, name, low, high)
         _check_method(self.method)
-        if not 0 <= self.lambda_ < float("inf"):
-            raise InvalidArgumentError(f"lambda_ = {self.lambda_} is not a finite number from 0 up")
+        if not 0 <= self.lambda_ <= _LARGEST_LAMBDA:
+            raise InvalidArgumentError(f"lambda_ = {self.lambda_} is not a number from 0 to {_LARGEST_LAMBDA:g}")

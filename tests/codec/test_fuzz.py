@@ -1,4 +1,4 @@
-"""Native decoder and encoder under AddressSanitizer and UndefinedBehaviorSanitizer: vectors, mutations, random tensors."""
+"""Decoder and encoder under AddressSanitizer and UndefinedBehaviorSanitizer: vectors, mutations, random tensors."""
 
 from __future__ import annotations
 

@@ -130,6 +130,7 @@ def test_half_a_companion_is_refused_at_once(names: dict[str, str]) -> None:
         {"scan_order": 5},
         {"lambda_": -1.0},
         {"lambda_": float("nan")},
+        {"lambda_": 1e30},
         {"bit_depth": 0},
         {"bit_depth": 32},
         {"qp": -20.5},

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnc_codec import InvalidArgumentError, _native
+import nnc_codec
+from nnc_codec import EncodeParams, InvalidArgumentError, _native
 from nnc_codec.quantize import qp_for_step, qp_range, quantize, step_of
 
 # Next state by current state, for an even and an odd level (dependent quantization, 8 states).
@@ -219,3 +220,44 @@ def test_weights_too_large_for_the_step_raise_the_qp(dependent: bool, largest: f
 def test_weights_beyond_every_step_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="do not fit"):
         quantize(np.array([[3e38, 1.0]], np.float32), -38, 2, rows=1, dependent=False)
+
+
+lambdas = st.sampled_from((0.01, 0.1, 0.5, 3.0))
+
+
+@given(weights(), st.integers(-20, 4), st.integers(0, 2), st.booleans(), lambdas)
+def test_the_rate_in_the_decision_keeps_to_what_can_be_coded(
+    values: np.ndarray, qp: int, scan_order: int, dependent: bool, lambda_: float
+) -> None:
+    rows = values.shape[0]
+    options = {"rows": rows, "scan_order": scan_order, "dependent": dependent, "lambda_": lambda_}
+    integers, used = quantize(values, qp, 2, **options)
+    assert used == qp
+    if dependent:
+        assert_reachable(in_coding_order(integers, rows, scan_order))
+    with portable(True):
+        assert quantize(values, qp, 2, **options)[0].tolist() == integers.tolist()
+
+
+@pytest.mark.parametrize("method", ["dq", "uniform"])
+@pytest.mark.parametrize("density", [1.0, 0.2])
+def test_the_rate_in_the_decision_pays(method: str, density: float) -> None:
+    """Less of error + lambda * bits than without; smaller files the larger lambda is; nothing left in the end."""
+    generator = np.random.default_rng(4)
+    array = (generator.laplace(size=(150, 120)) * (generator.random((150, 120)) < density)).astype(np.float32)
+
+    def coded(lambda_: float) -> tuple[int, float]:
+        data = nnc_codec.encode({"w": array}, EncodeParams(qp=-4, method=method, lambda_=lambda_))
+        tensor = nnc_codec.open(data)["w"]
+        error = np.square(tensor.decode(dtype=np.float64) - array).sum() / tensor.step**2
+        return 8 * len(data), float(error)
+
+    bits, error = coded(0.0)
+    sizes = [bits]
+    for lambda_ in (0.05, 0.2, 0.5):
+        fewer, more = coded(lambda_)
+        sizes.append(fewer)
+        assert more + lambda_ * fewer < error + lambda_ * bits
+    assert sizes == sorted(sizes, reverse=True)
+    data = nnc_codec.encode({"w": array}, EncodeParams(qp=-4, method=method, lambda_=1e9))
+    assert np.count_nonzero(nnc_codec.decode(data)["w"]) < array.size / 1000
