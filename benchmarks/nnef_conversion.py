@@ -58,7 +58,10 @@ SHIPPED: dict[str, dict[str, Any]] = {
     "silero_vad_half.onnx": VOICE,
     "silero_vad_op18_ifless.onnx": {**VOICE, **RATE},
     "silero_vad_openvino_16k.onnx": {},
-    "swift_f0/model.onnx": {"dims": {"samples": 4096}},
+    "swift_f0/model.onnx": {
+        "dims": {"samples": 4096},
+        "fixed_inputs": {"fmin": np.asarray(50, np.float32), "fmax": np.asarray(2000, np.float32)},
+    },
 }
 LIMITS = ChildLimits(seconds=300)
 

@@ -157,7 +157,7 @@ def _serve(request: Request) -> Answer:
         else:
             arrays = _load(Path(request.inputs))
             with nnef.Session(request.folder, lowered=request.lowered) as session:
-                results = session(*[np.ascontiguousarray(array) for array in arrays])
+                results = session(*[np.asarray(array, order="C") for array in arrays])
             np.savez(
                 request.outputs,
                 allow_pickle=False,

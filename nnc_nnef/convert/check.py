@@ -41,11 +41,12 @@ def random_inputs(
     for port in ports:
         dtype = helper.tensor_dtype_to_np_dtype(port.elem_type)
         if port.elem_type in INTEGERS:
-            inputs[port.onnx] = rng.integers(0, _index_bound(model, port.onnx, known), port.shape).astype(dtype)
+            bound = _index_bound(model, port.onnx, known)
+            inputs[port.onnx] = np.asarray(rng.integers(0, bound, port.shape), dtype)
         elif port.elem_type == TensorProto.BOOL:
-            inputs[port.onnx] = rng.integers(0, 2, port.shape).astype(bool)
+            inputs[port.onnx] = np.asarray(rng.integers(0, 2, port.shape), bool)
         else:
-            inputs[port.onnx] = rng.standard_normal(port.shape).astype(dtype)
+            inputs[port.onnx] = np.asarray(rng.standard_normal(port.shape), dtype)
     return inputs
 
 
@@ -121,7 +122,7 @@ def sensitivity(run: Callable[[dict[str, Array]], list[Array]], inputs: dict[str
     """
     rng = np.random.default_rng(1)
     moved = {
-        name: (value * (1 + 1e-6 * rng.standard_normal(value.shape))).astype(value.dtype)
+        name: np.asarray(value * (1 + 1e-6 * rng.standard_normal(value.shape)), value.dtype)
         if value.dtype.kind == "f"
         else value
         for name, value in inputs.items()
@@ -172,8 +173,10 @@ def _compare(name: str, reference: Array, result: Array, moved: float, tolerance
     worst = float(difference.max()) if difference.size else 0.0
     scale = float(np.abs(wanted[finite]).max()) if finite.any() else 0.0
     allowed = 0.0 if exact else max(tolerance * max(scale, 1e-6), min(4 * moved, 0.1 * scale))
+    if not same_nonfinite:
+        raise MismatchError(f"output {name!r} is infinite or not a number in other places than the source's")
     # Written so that a NaN in the result fails.
-    if not same_nonfinite or not worst <= allowed:
+    if not worst <= allowed:
         raise MismatchError(
             f"output {name!r} differs by {worst:.3g} where values reach {scale:.3g}",
             hint="this model cannot be converted faithfully; please report it",

@@ -83,7 +83,7 @@ def _interpret(text: str, variables: dict[str, np.ndarray], inputs: list[np.ndar
 
         def run(lowered: list[str]) -> list[np.ndarray]:
             with nnef.Session(str(path), lowered=lowered) as session:
-                return list(session(*[np.ascontiguousarray(interpretable(value)) for value in inputs]))
+                return list(session(*[np.asarray(interpretable(value), order="C") for value in inputs]))
 
         return with_lowering(used_operations(text), run)
 

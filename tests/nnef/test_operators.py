@@ -313,3 +313,7 @@ def test_inputs_that_nothing_reads_are_left_out_and_reported() -> None:
     graph = check_both_ways(model)
     assert [port.onnx for port in graph.inputs] == ["x"]
     assert any("unread" in note for note in graph.notes)
+
+
+def test_scalar_inputs() -> None:
+    check_both_ways(one_node("Mul", [X, ("gain", (), FLOAT)]))
