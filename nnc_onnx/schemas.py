@@ -21,6 +21,7 @@ from nnc_codec.updates import UpdateNote
 
 from .manifest import Manifest
 from .nnr import NnrRecord
+from .rd import Analysis
 
 SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "onnx-manifest": (Manifest, "metadata entry onnx_nnc.manifest of a packed ONNX model"),
@@ -33,6 +34,7 @@ SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "run-report": (RunReport, "output of onnx-nnc run --json"),
     "convert-report": (ConvertReport, "output of onnx-nnc convert --json"),
     "diff-report": (DiffReport, "output of onnx-nnc diff --json"),
+    "analysis": (Analysis, "output of onnx-nnc analyze --json"),
     "apply-report": (ApplyReport, "output of onnx-nnc apply --json"),
     "syntax-report": (SyntaxReport, "output of onnx-nnc inspect --syntax --json"),
 }

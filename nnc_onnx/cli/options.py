@@ -32,6 +32,14 @@ class MethodChoice(str, Enum):
     codebook = "codebook"
 
 
+class PresetChoice(str, Enum):
+    """Presets by the names of :data:`nnc_onnx.rd.PRESETS`."""
+
+    high = "high"
+    balanced = "balanced"
+    small = "small"
+
+
 class TopologyChoice(str, Enum):
     """How an NNR file carries the model beside its tensors."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options as shared
-from .options import MethodChoice, TopologyChoice
+from .options import MethodChoice, PresetChoice, TopologyChoice
 
 if TYPE_CHECKING:
     from nnc_codec.report import PackReport
@@ -42,6 +43,28 @@ def command(
         TopologyChoice,
         typer.Option("--topology", help="How -o FILE.nnr carries the graph; none: tensors only, for any decoder."),
     ] = TopologyChoice.deflate,
+    preset: Annotated[
+        PresetChoice | None,
+        typer.Option("--preset", help="Measure which weights matter, and how fine steps are on the whole."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", metavar="INPUTS.npz", help="Measure on these inputs; else they are made up."),
+    ] = None,
+    target_ratio: Annotated[
+        str | None, typer.Option("--target-ratio", metavar="P%", help="Size to reach, of the original's.")
+    ] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option("--target-bytes", metavar="N", help="Size to reach, in bytes.")
+    ] = None,
+    max_error: Annotated[
+        float | None, typer.Option("--max-error", metavar="E", help="Rms change of the outputs, of their own rms.")
+    ] = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", metavar="D", help="What --metric may lose.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="MODULE:FUNCTION", help="Judges a model run(feed) -> outputs; high is good."),
+    ] = None,
     jobs: shared.Jobs = 0,
     force: shared.Force = False,
     json: shared.Json = False,
@@ -52,6 +75,7 @@ def command(
     from nnc_codec.abilities import packer
     from nnc_codec.formats import PackOptions
     from nnc_codec.report import to_json
+    from nnc_onnx.rd.wish import Wish
 
     from .progress import progress_bar
     from .registry import recognise
@@ -71,7 +95,21 @@ def command(
     model_format, _ = recognise(model)
     target = output or model_format.default_output(model, "pack")
     with progress_bar(f"packing {model.name}", enabled=not (json or quiet)) as progress:
-        report = packer(model_format, target).pack(model, target, settings, progress=progress)
+        wish = Wish(
+            preset=preset.value if preset else None,
+            calibration=calibration,
+            target_ratio=target_ratio,
+            target_bytes=target_bytes,
+            max_error=max_error,
+            max_drop=max_drop,
+            metric=metric,
+        )
+        if wish.is_given:
+            from nnc_onnx.rd.hook import pack_to
+
+            report = pack_to(wish, packer(model_format, target), model, target, settings, progress=progress)
+        else:
+            report = packer(model_format, target).pack(model, target, settings, progress=progress)
     if json:
         typer.echo(to_json(report))
     elif not quiet:

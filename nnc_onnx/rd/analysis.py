@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 
 from nnc_codec.formats import PackOptions, ProgressCallback
+from nnc_codec.report import Report
 
 from ..coding import CARRIAGE_OVERHEAD
 from ..model_io import load
@@ -59,26 +61,22 @@ class AnalysisPoint(msgspec.Struct, frozen=True, kw_only=True):
     deviation: float
 
 
-class Analysis(msgspec.Struct, frozen=True, kw_only=True):
+class Analysis(Report, frozen=True, kw_only=True, omit_defaults=True, tag="analyze"):
     """A model's weights and its rate-distortion curve.
 
     Attributes:
-        source: the model.
-        original_bytes: size of its files.
+        original_bytes: size of the model's files.
         fixed_bytes: what coding does not touch: the graph, small tensors, and what carries the payloads.
         basis: what was measured on: ``"synthetic"`` or ``"calibration"`` inputs.
         tensors: the weights, the largest first.
         curve: from fine to coarse.
-        notes: what the user should know.
     """
 
-    source: str
     original_bytes: int
     fixed_bytes: int
     basis: str
     tensors: tuple[AnalysisTensor, ...]
     curve: tuple[AnalysisPoint, ...]
-    notes: tuple[str, ...] = ()
 
 
 def analyze(
@@ -95,6 +93,7 @@ def analyze(
         CannotRunError: the model cannot be run.
         FileAccessError, InvalidModelError, ExternalDataError: bad files.
     """
+    start = time.perf_counter()
     options = options or PackOptions()
     model = load(Path(source))
     planned = plan_tensors(model.proto, Usage(model.proto.graph), options)
@@ -125,7 +124,9 @@ def analyze(
         )
     tensors.sort(key=lambda tensor: (-tensor.original_bytes, tensor.name))
     return Analysis(
+        format="onnx",
         source=str(source),
+        seconds=time.perf_counter() - start,
         original_bytes=model.nbytes,
         fixed_bytes=fixed,
         basis=study.basis,

@@ -38,8 +38,8 @@ class Level(NamedTuple):
 
 PRESETS: dict[Preset, Level] = {
     "high": Level(0.002, -30.0),
-    "balanced": Level(0.02, -24.0),
-    "small": Level(0.06, -20.0),
+    "balanced": Level(0.02, -25.0),
+    "small": Level(0.06, -21.0),
 }
 """The levels of the presets, the same for all models."""
 

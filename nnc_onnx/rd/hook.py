@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from nnc_codec.formats import PackOptions, ProgressCallback
+from pathlib import Path
+
+from nnc_codec.errors import UnsupportedError
+from nnc_codec.formats import ModelFormat, PackOptions, ProgressCallback
+from nnc_codec.report import PackReport
 
 from ..model_io import Model
-from ..packing import Planner
+from ..packing import Planner, pack
 from ..plan import PlannedTensor
 from .calibration import Calibration
 from .goals import Goal, Metric
 from .planner import plan_quality
+from .wish import Wish
 
 
 def planner_for(
@@ -34,3 +39,26 @@ def planner_for(
         return [tensor._replace(chosen=found.params.get(tensor.value)) for tensor in planned], found.notes
 
     return plan
+
+
+def pack_to(
+    wish: Wish,
+    packer: ModelFormat,
+    source: Path,
+    output: Path,
+    options: PackOptions,
+    *,
+    progress: ProgressCallback | None = None,
+) -> PackReport:
+    """Pack with a plan.
+
+    Raises:
+        UnsupportedError: `packer` writes something other than ONNX.
+        NNRError: as :func:`plan_quality` and :func:`nnc_onnx.pack`.
+    """
+    if packer.name != "onnx":
+        raise UnsupportedError(
+            f"planning is for ONNX models, not for {packer.name}", hint="leave out the options that ask for it"
+        )
+    planner = planner_for(wish.goal(), calibration=wish.calibration, metric=wish.judge())
+    return pack(source, output, options, planner=planner, progress=progress)
