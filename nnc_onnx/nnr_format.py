@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nnc_codec.formats import (
     DEFAULT_LIMITS,
+    ConvertOptions,
     Kind,
     PackOptions,
     ProgressCallback,
@@ -16,7 +17,7 @@ from nnc_codec.formats import (
     VerifyOptions,
 )
 from nnc_codec.limits import Limits
-from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
+from nnc_codec.report import ConvertReport, InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
 
 from .nnr import SUFFIX, recognise_nnr
 from .updating import OnnxUpdates
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 
 class NnrFormat(OnnxUpdates):
-    """Implements :class:`nnc_codec.formats.ModelFormat`, and packs ONNX models into its files."""
+    """Implements :class:`nnc_codec.formats.ModelFormat` and :class:`nnc_codec.formats.Converter`."""
 
     name = "nnr"
     suffix = SUFFIX
+    conversions = frozenset({("onnx", "nnr"), ("nnr", "onnx")})
 
     def recognise(self, path: Path) -> Kind | None:
         """Whether `path` is an NNR bitstream."""
@@ -87,6 +89,20 @@ class NnrFormat(OnnxUpdates):
             plain = Path(folder) / "model.onnx"
             unpack_nnr(source, plain)
             return msgspec.structs.replace(run(plain, options), format=self.name, source=str(source))
+
+    def convert(
+        self,
+        source: Path,
+        output: Path,
+        target_format: str,
+        options: ConvertOptions,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> ConvertReport:
+        """See :func:`nnc_onnx.nnr_convert.to_nnr` and :func:`nnc_onnx.nnr_convert.to_onnx`."""
+        from .nnr_convert import to_nnr, to_onnx
+
+        return to_nnr(source, output, options) if target_format == self.name else to_onnx(source, output, options)
 
     def bitstreams(self, source: Path) -> Iterator[tuple[str, Buffer]]:
         """The file itself."""

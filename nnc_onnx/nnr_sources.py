@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import nnc_codec
@@ -11,7 +12,7 @@ from nnc_codec.report import ErrorMeasure
 from . import carriage
 from .coding import Coded
 from .errors import CarriageError
-from .manifest import Parameters, TensorEntry, files_digest, payload_digest
+from .manifest import Parameters, files_digest, payload_digest
 from .model_coding import PackedTensor, code_all
 from .model_io import Model
 from .payloads import Entries, check_digest, manifest_of, packed_tensors, read_payload
@@ -86,7 +87,8 @@ def _carried(model: Model, options: PackOptions) -> CodedModel:
         entry = entries.find(tensor.decode)
         if entry is not None:
             check_digest(tensor, payload, entry.sha256)
-        found[value] = (_coded(bytes(payload), tensor.decode.crc32, entry), Value(tensor.home, tensor.payload.name))
+        coded = coded_payload(bytes(payload), None if entry is None else entry.error)
+        found[value] = (coded, Value(tensor.home, tensor.payload.name))
     owners: dict[Value, PlannedTensor] = {}
     packed = []
     for item in planned:
@@ -105,14 +107,20 @@ def _carried(model: Model, options: PackOptions) -> CodedModel:
     )
 
 
-def _coded(payload: bytes, crc32: int, entry: TensorEntry | None) -> Coded:
+def coded_payload(payload: bytes, error: ErrorMeasure | None) -> Coded:
+    """A payload of one tensor as the packer describes what it coded.
+
+    Args:
+        payload: a bitstream of one data unit.
+        error: what coding did to the values; ``None`` if it did nothing or is not known.
+    """
     (unit,) = nnc_codec.open(payload).values()
     return Coded(
         payload=payload,
-        crc32=crc32,
+        crc32=zlib.crc32(payload),
         sha256=payload_digest(payload),
         payload_type=unit.payload_type.name.removeprefix("NNR_PT_"),
-        error=_EXACT if entry is None or entry.error is None else entry.error,
+        error=_EXACT if error is None else error,
         decode_seconds=0.0,
         method=unit.method,
         qp=unit.qp,

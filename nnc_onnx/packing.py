@@ -82,7 +82,7 @@ def pack(
     if external is None:
         external = work.volume > EXTERNAL_THRESHOLD
     with model_writer(output, external=external, force=options.force) as writer:
-        _apply(work, writer.put)
+        insert_coded(work, writer.put)
         writer.finish(model.proto)
     report = _report(work, source=str(source), output=str(output), original_bytes=original_bytes)
     seconds = time.perf_counter() - start
@@ -118,13 +118,13 @@ def pack_model(
     loaded = Model(copied, Path(folder), Path(_IN_MEMORY), ())
     digest = hashlib.sha256(serialized).hexdigest()
     work = _code(loaded, "the model", digest, options or PackOptions(), progress)
-    _apply(work, embed)
+    insert_coded(work, embed)
     report = _report(work, source=_IN_MEMORY, output=_IN_MEMORY, original_bytes=len(serialized))
     seconds = time.perf_counter() - start
     return copied, msgspec.structs.replace(report, packed_bytes=copied.ByteSize(), seconds=seconds)
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """A model whose tensors are coded and whose graph is not changed yet."""
 
     model: Model
@@ -156,7 +156,7 @@ def _code(
     options: PackOptions,
     progress: ProgressCallback | None,
     planner: Planner | None = None,
-) -> _Work:
+) -> Work:
     if carriage.check_format(model.proto) is not None:
         raise InvalidArgumentError(f"{name} is packed already", hint="unpack it first")
     usage = Usage(model.proto.graph)
@@ -166,18 +166,18 @@ def _code(
         planned, notes = planner(model, planned, options, progress)
     start = time.perf_counter()
     packed, reasons = code_all(planned, model.folder, options, progress)
-    packed = _name_payloads(packed, all_names(model.proto.graph))
+    packed = name_payloads(packed, all_names(model.proto.graph))
     manifest = Manifest(
         format=carriage.FORMAT,
         producer=producer(),
         source_sha256=source_digest,
         parameters=Parameters.of(options),
-        tensors=tuple(_entry(item) for item in packed),
+        tensors=tuple(entry_of(item) for item in packed),
     )
-    return _Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start, notes)
+    return Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start, notes)
 
 
-def _report(work: _Work, *, source: str, output: str, original_bytes: int) -> PackReport:
+def _report(work: Work, *, source: str, output: str, original_bytes: int) -> PackReport:
     return PackReport(
         format="onnx",
         source=source,
@@ -191,7 +191,7 @@ def _report(work: _Work, *, source: str, output: str, original_bytes: int) -> Pa
     )
 
 
-def _name_payloads(packed: list[PackedTensor], taken: set[str]) -> list[PackedTensor]:
+def name_payloads(packed: list[PackedTensor], taken: set[str]) -> list[PackedTensor]:
     """Give every payload a name that nothing in the model has."""
     names: dict[int, str] = {}
     for item in packed:
@@ -207,7 +207,8 @@ def _name_payloads(packed: list[PackedTensor], taken: set[str]) -> list[PackedTe
     return [item._replace(payload_name=names[id(item.owner)]) for item in packed]
 
 
-def _entry(item: PackedTensor) -> TensorEntry:
+def entry_of(item: PackedTensor) -> TensorEntry:
+    """What the manifest says of a coded tensor."""
     planned = item.planned
     usual = planned.name + carriage.PAYLOAD_SUFFIX
     return TensorEntry(
@@ -222,7 +223,7 @@ def _entry(item: PackedTensor) -> TensorEntry:
     )
 
 
-def _apply(work: _Work, put: Callable[[onnx.TensorProto, Buffer], None]) -> None:
+def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None]) -> None:
     """Change the graph; `put` gives every payload, and every tensor that was external, its values."""
     for tensor in work.plain:
         if is_external(tensor):

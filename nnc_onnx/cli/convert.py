@@ -12,7 +12,7 @@ from .options import PayloadChoice
 
 def command(
     model: shared.Model,
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format to write: onnx or nnef.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format to write: onnx, nnef or nnr.")],
     output: shared.Output = None,
     payloads: Annotated[
         PayloadChoice,
