@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -22,33 +22,17 @@ Metric = Callable[[Run], float]
 """Judges a model, given as :data:`Run`; higher is better."""
 
 
-class Level(NamedTuple):
-    """What a preset allows.
-
-    Attributes:
-        deviation: mean square change of the outputs relative to their power, on real inputs.
-        noise: mean error of a weight in dB of its tensor's mean square, where real inputs are missing. What a
-            model does to made-up inputs tells which weights matter more than others, but not how much error is
-            too much: a network that reads text answers to noise with noise.
-    """
-
-    deviation: float
-    noise: float
-
-
-PRESETS: dict[Preset, Level] = {
-    "high": Level(0.002, -30.0),
-    "balanced": Level(0.02, -25.0),
-    "small": Level(0.06, -21.0),
-}
-"""The levels of the presets, the same for all models."""
+PRESETS: dict[Preset, float] = {"high": -30.0, "balanced": -25.0, "small": -21.0}
+"""Mean error of a weight, in dB of its tensor's mean square, the same for all models. What a model does to inputs tells
+which weights matter more than others, but not how much error is too much: a network that reads text answers to noise
+with noise, and a mask over a spectrum may move much further than the labels of pictures."""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan aims at. At most one of the targets is given; without one the preset decides.
 
     Attributes:
-        preset: how much the outputs may change.
+        preset: how fine steps are on the whole.
         target_bytes: size of the packed model, everything included.
         target_ratio: the same as a fraction of the original, in (0, 1].
         max_error: rms change of the outputs relative to their rms, in (0, 1].
@@ -74,11 +58,6 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
             raise GoalError(f"target_bytes = {self.target_bytes} is not positive")
         if self.max_drop is not None and not (self.max_drop >= 0 and math.isfinite(self.max_drop)):
             raise GoalError(f"max_drop = {self.max_drop} is not a finite number from 0 up")
-
-    @property
-    def deviation(self) -> float:
-        """Mean square change of the outputs that is allowed, relative to their power."""
-        return PRESETS[self.preset].deviation if self.max_error is None else self.max_error**2
 
     def size(self, original_bytes: int) -> int | None:
         """Bytes the packed model may have; ``None`` without such a target."""

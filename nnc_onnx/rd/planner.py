@@ -26,7 +26,7 @@ from .errors import CannotRunError, GoalError
 from .goals import PRESETS, Goal, Metric
 from .inputs import Synthetic, describe
 from .network import Feed, Network, Weight
-from .sensitivity import PROBE_BITS, hedged, measure_items
+from .sensitivity import PROBE_BITS, capped, hedged, measure_items
 from .work import MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
@@ -135,16 +135,19 @@ def plan_quality(
             return Plan({}, "statistics", None, (note,))
         if not study.items:
             return Plan({}, study.basis, 0.0, study.notes)
+        made_up = study.basis == "synthetic"
+        if made_up and goal.max_error is None:
+            study = study._replace(items=hedged(study.items))
         most = goal.size(original_bytes)
         if most is not None:
             choice, change = _fit_size(study, planned, most, original_bytes, options, executor)
         elif goal.max_drop is not None and metric is not None:
             choice, change = _fit_metric(study, goal.max_drop, metric, options, executor)
-        elif study.basis == "calibration" or goal.max_error is not None:
-            choice, change = fit_deviation(study, goal.deviation, options, executor)
+        elif goal.max_error is not None:
+            choice, change = fit_deviation(study, goal.max_error**2, options, executor)
         else:
-            noise = PRESETS[goal.preset].noise
-            choice = for_noise(hedged(study.items, noise), noise)
+            noise = PRESETS[goal.preset]
+            choice = for_noise(capped(study.items, noise) if made_up else study.items, noise)
             change = try_choice(study, choice, options, executor)[0]
     params = {
         tensor.value: TensorParams(qp=qp, method=options.method)

@@ -80,27 +80,33 @@ def measure_items(
     return items, silent
 
 
-def hedged(items: Sequence[Item], noise: float) -> list[Item]:
-    """The items as they count where the inputs were made up; see :data:`TRUST` and :data:`CAP`.
-
-    Args:
-        items: as measured.
-        noise: mean relative error aimed at, in dB.
-    """
+def hedged(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The items as they count where the inputs were made up; see :data:`TRUST`."""
     gains = [
         math.log2(max(float(item.deviation[at]) / (float(item.curve.mse[at]) * item.elements), _TINY))
         for item in items
         for at in (len(item.curve.qps) // 2,)
     ]
     gain = 2.0 ** _rounded(float(np.median(gains)))
+    return tuple(
+        item._replace(deviation=item.deviation**TRUST * (item.curve.mse * gain * item.elements) ** (1 - TRUST))
+        for item in items
+    )
+
+
+def capped(items: Sequence[Item], noise: float) -> tuple[Item, ...]:
+    """The items without the coarse ends of their curves; see :data:`CAP`.
+
+    Args:
+        items: as measured.
+        noise: mean relative error aimed at, in dB.
+    """
     result = []
     for item in items:
-        plain = item.curve.mse * gain * item.elements
-        deviation = item.deviation**TRUST * plain ** (1 - TRUST)
         allowed = item.curve.mse <= item.power * 10 ** ((noise + CAP) / 10)
         allowed[0] = True
-        result.append(item._replace(deviation=np.where(allowed, deviation, np.inf)))
-    return result
+        result.append(item._replace(deviation=np.where(allowed, item.deviation, np.inf)))
+    return tuple(result)
 
 
 def _usual_gain(
