@@ -19,7 +19,8 @@ from ..plan import plan_tensors
 from ..usage import Usage
 from .allocate import for_deviation
 from .calibration import Calibration
-from .planner import study_model, try_choice
+from .fitting import try_choice
+from .planner import study_model
 
 DEVIATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Allowed changes of the outputs that the curve has a point for."""
