@@ -85,19 +85,18 @@ def _collect(insertions: Sequence[Insertion]) -> dict[GraphPath, _Changes]:
 
 
 def _edit_nodes(graph: onnx.GraphProto, changes: _Changes) -> None:
-    produced = {
-        name for index, node in enumerate(graph.node) if index not in changes.gone_nodes for name in node.output
-    }
+    kept = [node for index, node in enumerate(graph.node) if index not in changes.gone_nodes]
+    produced = {name for node in kept for name in node.output}
+    taken = {node.name for node in kept}
     waiting: defaultdict[str | None, list[onnx.NodeProto]] = defaultdict(list)
     for insertion in changes.decodes:
         after = insertion.decode.after
         node = carriage.make_node(insertion.decode)
-        node.name = _node_name(insertion.planned)
+        node.name = _node_name(insertion.planned, taken)
+        taken.add(node.name)
         waiting[after if after in produced else None].append(node)
     nodes = waiting.pop(None, [])
-    for index, node in enumerate(graph.node):
-        if index in changes.gone_nodes:
-            continue
+    for node in kept:
         nodes.append(node)
         for name in node.output:
             nodes.extend(waiting.pop(name, []))
@@ -105,9 +104,12 @@ def _edit_nodes(graph: onnx.GraphProto, changes: _Changes) -> None:
     graph.node.extend(nodes)
 
 
-def _node_name(planned: PlannedTensor) -> str:
-    """The name that a Constant node had lives on in its decode node."""
-    return planned.node_name if planned.origin == "constant" else ""
+def _node_name(planned: PlannedTensor, taken: set[str]) -> str:
+    """The name that a Constant node had lives on in its decode node, unless another node has it too.
+
+    onnxruntime overlooks equal names of Constant nodes, which it turns into initializers, but not of others.
+    """
+    return planned.node_name if planned.origin == "constant" and planned.node_name not in taken else ""
 
 
 def _edit_initializers(graph: onnx.GraphProto, changes: _Changes, put: Put) -> None:

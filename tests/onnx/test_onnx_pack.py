@@ -19,6 +19,7 @@ from nnc_codec.report import PackReport
 from nnc_onnx import carriage
 from nnc_onnx.coding import measure
 from nnc_onnx.errors import InvalidModelError, TruncatedModelError
+from nnc_onnx.loader import InferenceSession
 from nnc_onnx.manifest import parse_manifest
 from nnc_onnx.packing import pack
 from nnc_onnx.unpacking import unpack
@@ -185,6 +186,16 @@ def test_constant_nodes_are_lifted_and_come_back(tmp_path: Path) -> None:
     assert not plain.graph.initializer
     restored = {node.output[0]: node.name for node in plain.graph.node if node.op_type == "Constant"}
     assert restored == {"w0": "first constant", "axes": "", "w1": ""}
+
+
+def test_equal_names_of_constant_nodes_do_not_reach_decode_nodes(tmp_path: Path) -> None:
+    source = graphs.constants()
+    for node in source.graph.node:
+        node.name = "twice" if node.op_type == "Constant" else node.name
+    model, _, target = packed(source, tmp_path)
+    names = [node.name for node in model.graph.node if node.name]
+    assert len(names) == len(set(names))
+    InferenceSession(target)
 
 
 def test_integers_are_exact(tmp_path: Path) -> None:
