@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .params import Method
+from .quantize import qp_range, unbounded_qp_for_step
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,19 +55,6 @@ class Quality(NamedTuple):
     method: Method
 
 
-def step_of(qp: int, qp_density: int = 2) -> float:
-    """Quantization step size: doubles every ``2**qp_density`` of `qp` and is linear in between."""
-    units = 1 << qp_density
-    return math.ldexp(units + (qp & (units - 1)), (qp >> qp_density) - qp_density)
-
-
-def qp_for_step(step: float, qp_density: int = 2) -> int:
-    """The largest qp whose step is at most `step` (> 0)."""
-    units = 1 << qp_density
-    mantissa, exponent = math.frexp(step)
-    return ((exponent - 1) << qp_density) + int((2 * mantissa - 1) * units)
-
-
 def choose_quality(
     array: npt.NDArray[Any], *, method: Method = "dq", qp_density: int = 2, total_elements: int | None = None
 ) -> Quality:
@@ -85,13 +73,13 @@ def choose_quality(
     spread = _spread(array)
     reference = FULL_SIZE if total_elements is None else min(FULL_SIZE, max(total_elements, 1))
     size = min(1.0, array.size / reference) ** SIZE_EXPONENT
-    return _representable(Quality(qp_for_step(STEP_PER_RMS * spread * size, qp_density), method), qp_density)
+    return _representable(Quality(unbounded_qp_for_step(STEP_PER_RMS * spread * size, qp_density), method), qp_density)
 
 
 def _representable(quality: Quality, qp_density: int) -> Quality:
     """`quality`, or raw values if its qp does not fit the syntax (a signed number of 6 + density bits)."""
-    bound = 32 << qp_density
-    return quality if -bound <= quality.qp < bound else Quality(0, "raw")
+    low, high = qp_range(qp_density)
+    return quality if low <= quality.qp <= high else Quality(0, "raw")
 
 
 def _spread(array: npt.NDArray[Any]) -> float:

@@ -24,9 +24,16 @@ def qp_range(qp_density: int) -> tuple[int, int]:
     return -top, top - 1
 
 
-def step_of(qp: int, qp_density: int) -> float:
+def step_of(qp: int, qp_density: int = 2) -> float:
     """Step size of a QP, a float32 value."""
     return float(_native.step_size(qp, qp_density))
+
+
+def unbounded_qp_for_step(step: float, qp_density: int = 2) -> int:
+    """The largest QP whose step is not above ``step`` (> 0), whether or not it fits the syntax."""
+    units = 1 << qp_density
+    mantissa, exponent = math.frexp(step)  # step = (2 * mantissa) * 2^(exponent - 1)
+    return ((exponent - 1) << qp_density) + int((2 * mantissa - 1) * units)
 
 
 def qp_for_step(step: float, qp_density: int) -> int:
@@ -34,10 +41,7 @@ def qp_for_step(step: float, qp_density: int) -> int:
     low, high = qp_range(qp_density)
     if not step > 0 or not math.isfinite(step):
         return low
-    k = 1 << qp_density
-    mantissa, exponent = math.frexp(step)  # step = (2 * mantissa) * 2^(exponent - 1)
-    qp = k * (exponent - 1) + math.floor(k * (2 * mantissa - 1))
-    return max(low, min(high, qp))
+    return max(low, min(high, unbounded_qp_for_step(step, qp_density)))
 
 
 def quantize(

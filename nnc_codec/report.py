@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from .errors import NNRError
+
 _GRAVITY = (3, 4, 5)
 
 Treatment = Literal["coded", "plain"]
@@ -188,6 +190,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
     exit_code: int
     tensor: str | None = None
+
+    @classmethod
+    def of(cls, error: NNRError) -> Finding:
+        """The finding that an error amounts to."""
+        return cls(code=error.code, message=str(error), exit_code=error.exit_code, tensor=error.tensor)
 
 
 class OutputComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,7 +14,8 @@ import nnc_codec
 from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
 from nnc_codec.params import EncodeParams, Method
-from nnc_codec.quality import choose_quality, step_of
+from nnc_codec.quality import choose_quality
+from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 from nnc_onnx.coding import measure
 from nnc_onnx.roles import is_vector_shape

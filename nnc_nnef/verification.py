@@ -72,7 +72,7 @@ def verify(
         checks.append("run")
         outputs = compare_packed_and_plain(Path(source), options)
         findings += [
-            _finding(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
+            Finding.of(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
             for o in outputs
             if not o.identical
         ]
@@ -89,19 +89,15 @@ def verify(
     )
 
 
-def _finding(error: NNRError) -> Finding:
-    return Finding(code=error.code, message=str(error), exit_code=error.exit_code, tensor=error.tensor)
-
-
 def _digests(model: NnefModel) -> list[Finding]:
     found = []
     graph = digest(model.archive.read(GRAPH))
     for index in model.indices:
         if index.graph_sha256 != graph:
-            found.append(_finding(IntegrityError("SHA-256 of graph.nnef is not the one in the index")))
+            found.append(Finding.of(IntegrityError("SHA-256 of graph.nnef is not the one in the index")))
         for entry in index.bitstreams:
             if digest(*model.archive.chunks(entry.file)) != entry.sha256:
-                found.append(_finding(IntegrityError(f"SHA-256 of {entry.file} is not the one in the index")))
+                found.append(Finding.of(IntegrityError(f"SHA-256 of {entry.file} is not the one in the index")))
     return found
 
 
@@ -120,7 +116,7 @@ def _check_variables(
             reports.append(_check_variable(model, variable, original, options))
         except NNRError as error:
             error.tensor = error.tensor or variable.label
-            findings.append(_finding(error))
+            findings.append(Finding.of(error))
         done += variable.size
         if progress is not None:
             progress(Progress(what=variable.label, done=done, total=total))
@@ -155,13 +151,13 @@ def _rest(model: NnefModel, original: NnefModel) -> list[Finding]:
     found = []
     for name in (GRAPH, QUANT):
         if _bytes(model, name) != _bytes(original, name):
-            found.append(_finding(VerificationError(f"{name} is not the original's")))
+            found.append(Finding.of(VerificationError(f"{name} is not the original's")))
     for name in model.archive:
         if name not in (GRAPH, QUANT) and not is_packing(name) and _bytes(model, name) != _bytes(original, name):
-            found.append(_finding(VerificationError(f"{name} differs from the original or is not in it")))
+            found.append(Finding.of(VerificationError(f"{name} differs from the original or is not in it")))
     for label in original:
         if label not in model:
-            found.append(_finding(VerificationError("the variable is missing", tensor=label)))
+            found.append(Finding.of(VerificationError("the variable is missing", tensor=label)))
     return found
 
 

@@ -16,7 +16,8 @@ import nnc_codec
 from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
 from nnc_codec.params import EncodeParams, Method, TensorParams
-from nnc_codec.quality import choose_quality, step_of
+from nnc_codec.quality import choose_quality
+from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 
 from .manifest import payload_digest

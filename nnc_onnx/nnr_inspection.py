@@ -220,7 +220,7 @@ def _check_model(file: NnrFile, original: Original | None, options: VerifyOption
             checks.append("topology")
             dtypes = _model_dtypes(file, proto, options.limits)
     except NNRError as error:
-        return _ModelChecks(tuple(checks), (_finding(error),), notes, dtypes, errors)
+        return _ModelChecks(tuple(checks), (Finding.of(error),), notes, dtypes, errors)
     return _ModelChecks(tuple(checks), (), notes, dtypes, errors)
 
 
@@ -239,14 +239,14 @@ def _check_unit(
     try:
         values = unit[0].decode_unit()
     except NNRError as error:
-        return [(_describe(tensor, model.dtypes, model.errors), [_finding(error)]) for tensor in unit[:1]]
+        return [(_describe(tensor, model.dtypes, model.errors), [Finding.of(error)]) for tensor in unit[:1]]
     for tensor in unit:
         report, found = _describe(tensor, model.dtypes, model.errors), list[Finding]()
         if original is not None:
             try:
                 report = _compare(report, values[tensor.name], original, options.max_rel_error)
             except VerificationError as error:
-                found.append(_finding(error))
+                found.append(Finding.of(error))
         results.append((report, found))
     return results
 
@@ -262,7 +262,3 @@ def _compare(
             rounded = values.astype(candidate.element.dtype).reshape(candidate.shape)
             return compare_decoded(typed, rounded, original, max_rel_error)
     return compare_decoded(report, values, original, max_rel_error)
-
-
-def _finding(error: NNRError) -> Finding:
-    return Finding(code=error.code, message=str(error), exit_code=error.exit_code, tensor=error.tensor)

@@ -79,7 +79,7 @@ def verify(
         findings += found
     if original is not None:
         checks.append("original")
-        findings += map(_finding, compare_rest(model, tensors, original))
+        findings += map(Finding.of, compare_rest(model, tensors, original))
         if manifest is not None and files_digest(original.model.files) != manifest.source_sha256:
             notes.append("the original given is not byte for byte the file that was packed")
     outputs: tuple[OutputComparison, ...] = ()
@@ -87,7 +87,7 @@ def verify(
         checks.append("run")
         outputs = _run_both(Path(source), options)
         findings += [
-            _finding(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
+            Finding.of(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
             for o in outputs
             if not o.identical
         ]
@@ -104,16 +104,12 @@ def verify(
     )
 
 
-def _finding(error: NNRError) -> Finding:
-    return Finding(code=error.code, message=str(error), exit_code=error.exit_code, tensor=error.tensor)
-
-
 def _manifest_findings(listed: set[str], tensors: list[PackedTensor]) -> list[Finding]:
     """Payloads that only the manifest or only the graph has."""
     present = {tensor.decode.payload for tensor in tensors}
     errors = [CarriageError(f"payload {name!r} is in the manifest only") for name in sorted(listed - present)]
     errors += [CarriageError(f"payload {name!r} is in the graph only") for name in sorted(present - listed)]
-    return [_finding(error) for error in errors]
+    return [Finding.of(error) for error in errors]
 
 
 def _check_tensors(
@@ -163,7 +159,7 @@ def _check_tensor(
         if original is not None:
             report = compare_decoded(report, values, original, options.max_rel_error)
     except NNRError as error:
-        return report, [_finding(error)]
+        return report, [Finding.of(error)]
     return report, []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import nnc_codec
 from nnc_codec.params import EncodeParams, Method
-from nnc_codec.quality import qp_for_step
+from nnc_codec.quantize import unbounded_qp_for_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,8 @@ def measure_curve(values: NDArray[Any], qp_density: int, method: Method) -> Curv
     """
     sample = _sample(values)
     octave = 1 << qp_density
-    start = qp_for_step(max(float(np.sqrt(np.square(sample.astype(np.float64)).mean())), 2.0**-100), qp_density)
+    rms = float(np.sqrt(np.square(sample.astype(np.float64)).mean()))
+    start = unbounded_qp_for_step(max(rms, 2.0**-100), qp_density)
     lowest, highest = -octave * 32 + 1, octave * 32 - 2
     points: dict[int, tuple[float, float]] = {}
     for direction in (-1, 1):

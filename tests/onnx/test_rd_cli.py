@@ -7,9 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
+from onnx_graphs import mlp
 
 from nnc_onnx.cli import main
-from tests.onnx.onnx_graphs import mlp
 
 pytest.importorskip("onnxruntime")
 

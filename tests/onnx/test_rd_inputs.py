@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_graphs import FLOAT, INT64, mlp, model, tensor, value, weights
 
 from nnc_codec.formats import PackOptions
 from nnc_onnx.plan import plan_tensors
@@ -15,7 +16,6 @@ from nnc_onnx.rd.inputs import Synthetic
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.random import Random
 from nnc_onnx.usage import Usage
-from tests.onnx.onnx_graphs import FLOAT, INT64, mlp, model, tensor, value, weights
 
 pytest.importorskip("onnxruntime")
 

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnx_graphs import FLOAT, mlp, model, tensor, value, weights
 
 from nnc_codec.formats import PackOptions
 from nnc_onnx import pack
 from nnc_onnx.rd import Goal, analyze, planner_for
 from nnc_onnx.rd.errors import CalibrationError, GoalError
-from tests.onnx.onnx_graphs import FLOAT, mlp, model, tensor, value, weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
