@@ -13,7 +13,7 @@ from .errors import (
     TruncatedError,
     UnsupportedError,
 )
-from .folding import compose
+from .folding import compose, decompose
 from .limits import Limits
 from .params import Block, EncodeParams, TensorParams
 from .state import UpdateState
@@ -35,6 +35,7 @@ __all__ = [
     "compose",
     "decode",
     "decode_single",
+    "decompose",
     "encode",
     "merge",
     "open",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from . import syntax
 from .blocks import Member, Role, members
+from .elements import empty
 from .errors import CorruptError, InvalidArgumentError, LimitExceededError, UnsupportedError
 from .limits import Limits
 from .params import Method
@@ -100,7 +102,11 @@ class CodedTensor:
         return None if self.qp is None else step_size(self.qp, self._payload.context)
 
     def decode(
-        self, out: npt.NDArray[Any] | None = None, dtype: npt.DTypeLike | None = None
+        self,
+        out: npt.NDArray[Any] | None = None,
+        dtype: npt.DTypeLike | None = None,
+        *,
+        executor: Executor | None = None,
     ) -> npt.NDArray[Any]:
         """Decode the tensor.
 
@@ -108,6 +114,7 @@ class CodedTensor:
             out: C-contiguous array of this shape to decode into; a float type for quantized tensors, an integer type
                 for INT units.
             dtype: element type of a new array, e.g. ``np.float16`` (rounded to nearest even).
+            executor: threads that share the block rows of a tensor with entry points (scan order above 0).
 
         Returns:
             ``out``, or a new array.
@@ -121,6 +128,10 @@ class CodedTensor:
                 f"out must be a writeable C-contiguous array of shape {self.shape}", tensor=self.name
             )
         wanted = None if dtype is None else np.dtype(dtype)
+        if executor is not None and self._payload.block_rows:
+            values = empty(self.shape, wanted or self.dtype) if out is None else out
+            self._payload.decode_in_parallel(values, executor)
+            return values
         decoded = self._payload.decode(dtype=wanted, out=None if out is None else {self.name: out})
         return decoded[self.name].values
 

@@ -64,7 +64,8 @@ def encode(
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     for name in arrays:
         check_name(name)
-    context, head = bitstream_head(options, parents=base is not None and base.compress_differences)
+    parents = base is not None and (base.compress_differences or base.predictive)
+    context, head = bitstream_head(options, parents=parents, predictive=base is not None and base.predictive)
     plans = plan_units(arrays, options, base, identifiers)
     order = sorted(range(len(plans)), key=lambda i: -sum(part.array.size for part in plans[i].parts))
     coded: list[Coded] = [Coded(b"", {})] * len(plans)
@@ -82,7 +83,9 @@ def encode(
     return head + b"".join(unit.data for unit in coded)
 
 
-def bitstream_head(options: EncodeParams, *, parents: bool = False) -> tuple[Context, bytes]:
+def bitstream_head(
+    options: EncodeParams, *, parents: bool = False, predictive: bool = False
+) -> tuple[Context, bytes]:
     """The units before the first data unit, and the context that data units are written in after them."""
     start = UnitHeader(nnr_unit_type=NnrUnitType.NNR_STR, start_unit_header=StartUnitHeader(general_profile_idc=1))
     mps = ModelParameterSet(
@@ -94,6 +97,7 @@ def bitstream_head(options: EncodeParams, *, parents: bool = False) -> tuple[Con
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
         mps_topology_indexed_reference_flag=0,
         mps_parent_signalling_enabled_flag=int(parents),
+        nnr_pre_flag=int(predictive),
         nnr_reserved_zero_1bit=None if parents else 0,
         nnr_reserved_zero_2bits=0,
         mps_qp_density=options.qp_density,

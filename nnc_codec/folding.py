@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .errors import InvalidArgumentError
 from .params import Block, EncodeParams
 
 EPSILON = 1e-5
@@ -45,6 +46,27 @@ def fold_batch_norm(tensors: Tensors, options: EncodeParams) -> tuple[dict[str, 
     per_tensor = {name: value for name, value in options.per_tensor.items() if name in arrays}
     changed = msgspec.structs.replace(options, blocks=tuple(blocks), per_tensor=per_tensor, fold_batch_norm=False)
     return arrays, changed
+
+
+def decompose(weight: npt.NDArray[Any], rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The two factors of a weight that a decomposed block sends instead of it.
+
+    Args:
+        weight: two or more dimensions; the first one gives the rows.
+        rank: columns of G, at most the smaller side of the matrix.
+
+    Returns:
+        G ``(rows, rank)`` and H ``(rank, columns)``, float32, whose product is the best approximation of that rank.
+
+    Raises:
+        InvalidArgumentError: the weight is no matrix, or the rank does not fit it.
+    """
+    matrix = np.asarray(weight, np.float64).reshape(weight.shape[0], -1) if weight.ndim > 1 else np.empty((0, 0))
+    if not 1 <= rank <= min(matrix.shape):
+        raise InvalidArgumentError(f"rank {rank} does not fit a weight of shape {weight.shape}")
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    root = np.sqrt(values[:rank])
+    return (left[:, :rank] * root).astype(np.float32), (root[:, None] * right[:rank]).astype(np.float32)
 
 
 def compose(tensors: Tensors, blocks: tuple[Block, ...]) -> dict[str, npt.NDArray[Any]]:

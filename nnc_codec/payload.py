@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import pairwise
+from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -172,26 +175,55 @@ class Payload:
 
     def decode_rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows of one tensor; through the entry points if the unit holds this tensor alone and has some."""
-        member = self.members[0]
-        points = self.header.cabac_entry_point_list
-        if len(self.members) > 1 or points is None or not points.entry_points:
+        if not self.block_rows:
             return self.decode()[name].values[start:stop].copy()
         block = 4 << self.header.scan_order
         first, last = start // block, (stop - 1) // block
+        member = self.members[0]
+        rows = min(member.rows, (last + 1) * block) - first * block
+        values = empty((rows, *member.shape[1:]), self.natural_dtype())
+        self._decode_block_rows(first, last, values)
+        return values[start - first * block : stop - first * block]
+
+    @property
+    def block_rows(self) -> int:
+        """Block rows that can be decoded one by one; 0 without entry points or with several tensors."""
+        points = self.header.cabac_entry_point_list
+        if len(self.members) > 1 or points is None or not points.entry_points:
+            return 0
+        return len(points.entry_points) + 1
+
+    def decode_in_parallel(self, values: npt.NDArray[Any], executor: Executor) -> None:
+        """Decode a tensor with entry points into ``values``, its block rows shared out to an executor's threads."""
+        block = 4 << self.header.scan_order
+        parts = min(self.block_rows, 2 * (cpu_count() or 1))
+        edges = [self.block_rows * i // parts for i in range(parts + 1)]
+        jobs = [
+            executor.submit(self._decode_block_rows, first, end - 1, values[first * block : end * block])
+            for first, end in pairwise(edges)
+        ]
+        for job in jobs:
+            job.result()
+
+    def _decode_block_rows(self, first: int, last: int, values: npt.NDArray[Any]) -> None:
+        """Decode block rows ``first`` to ``last`` into the rows of the tensor they are."""
+        member = self.members[0]
+        points = self.header.cabac_entry_point_list
+        if points is None:
+            raise UnsupportedError("no entry points", unit=self.unit, tensor=member.name)
         is_int = self.payload_type == PayloadType.NNR_PT_INT
         decoder = _native.PayloadDecoder(self.data)
         qp = None if is_int else self._read_qp(decoder)
         codebook = self.codebook_of(member)
-        rows = min(member.rows, (last + 1) * block) - first * block
-        values = empty((rows, *member.shape[1:]), self.natural_dtype())
         status = decoder.read_rows(
             self._coding(member, codebook, 31), first, last, list(points.bit_offset_list),
             [p.cabac_offset_list for p in points.entry_points], [p.dq_state_list for p in points.entry_points],
             flat_bytes(values), native_type(values.dtype), is_int, 1.0 if qp is None else step_size(qp, self.context),
             None if codebook is None else np.array(codebook.entries, np.int32),
         )  # fmt: skip
-        check(status, unit=self.unit, tensor=name, bit_offset=self.bit_offset)
-        return values[start - first * block : stop - first * block]
+        check(status, unit=self.unit, tensor=member.name, bit_offset=self.bit_offset)
+        if last == self.block_rows - 1:
+            check(decoder.finish(), unit=self.unit, tensor=member.name, bit_offset=self.bit_offset)
 
     def _coding(self, member: Member, codebook: Codebook | None, esc_indices: int) -> _native.TensorCoding:
         header = self.header

@@ -41,12 +41,15 @@ class UpdateState:
         temporal_context: encoder only; let contexts depend on the previous update where there is one.
         compress_differences: encoder only; the tensors are differences to a parent. Then updates that are zero
             are left out and the units name their parents.
+        predictive: encoder only; say in ``nnr_pre_flag`` that the tensors are residuals of a prediction, which the
+            application makes on both sides.
         device_id: of the first unit seen.
     """
 
     history: bool = False
     temporal_context: bool = False
     compress_differences: bool = True
+    predictive: bool = False
     device_id: int | None = None
     nodes: dict[str, Node] = field(default_factory=dict)
 
