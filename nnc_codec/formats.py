@@ -17,7 +17,16 @@ from .errors import InvalidArgumentError, NNRError, UnsupportedError
 from .files import require_readable
 from .limits import Limits
 from .params import Method
-from .report import ConvertReport, InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
+from .report import (
+    ConvertReport,
+    Finding,
+    InspectReport,
+    OutputComparison,
+    PackReport,
+    RunReport,
+    UnpackReport,
+    VerifyReport,
+)
 
 GROUP = "onnx_nnc.formats"
 DEFAULT_LIMITS = Limits()
@@ -36,6 +45,12 @@ class VerificationError(NNRError):
 
     code = "NNC-E204"
     exit_code = 4
+
+
+def output_findings(outputs: Sequence[OutputComparison]) -> list[Finding]:
+    """A finding for every output that the packed and the unpacked model do not share bit for bit."""
+    message = "output of the packed model differs from the unpacked one's"
+    return [Finding.of(VerificationError(message, tensor=o.name)) for o in outputs if not o.identical]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

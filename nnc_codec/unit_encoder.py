@@ -170,14 +170,14 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
 def _bits(q: _Quantized, options: EncodeParams, unary_length: int) -> int:
     """Payload and codebook of one tensor in bits."""
     tools = Tools(dq=q.dq, unary_length=unary_length, param_opt=options.param_opt, qp_bits=6 + options.qp_density)
-    payload, _ = encode_payload([_source(q, 0)], tools)
+    payload, _ = encode_payload([_source(q)], tools)
     return 8 * len(payload) + (0 if q.codebook is None else bits_of(q.codebook))
 
 
-def _source(q: _Quantized, base_qp: int) -> Source:
+def _source(q: _Quantized) -> Source:
+    """The tensor for the payload encoder; the base QP in the parameter set is 0, so its QP is the delta."""
     rows = q.source.shape[0]
-    delta = None if q.qp is None else q.qp - base_qp
-    return Source(q.part.name, rows, q.source.size // rows, q.integers, delta, q.codebook, q.part.past)
+    return Source(q.part.name, rows, q.source.size // rows, q.integers, q.qp, q.codebook, q.part.past)
 
 
 def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, context: Context) -> Coded:
@@ -215,7 +215,7 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
         temporal=plan.temporal,
         qp_bits=6 + options.qp_density,
     )
-    sources = [_source(q, 0) for q in quantized]
+    sources = [_source(q) for q in quantized]
     payload, entries = _payload(sources, tools, try_history=plan.history)
     # In a scan of several blocks a row, skipped rows can leave another quantization state behind than the zeros the
     # trellis counted on.

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nnc_codec.errors import InvalidArgumentError, NNRError
-from nnc_codec.formats import Progress, ProgressCallback, VerificationError, VerifyOptions
+from nnc_codec.formats import Progress, ProgressCallback, VerificationError, VerifyOptions, output_findings
 from nnc_codec.report import Finding, OutputComparison, TensorReport, VerifyReport
 from nnc_onnx.coding import measure
 
@@ -71,11 +71,7 @@ def verify(
 
         checks.append("run")
         outputs = compare_packed_and_plain(Path(source), options)
-        findings += [
-            Finding.of(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
-            for o in outputs
-            if not o.identical
-        ]
+        findings += output_findings(outputs)
     return VerifyReport(
         format="nnef",
         source=str(source),

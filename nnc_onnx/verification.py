@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnc_codec.errors import InvalidArgumentError, NNRError
-from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions, VerificationError, VerifyOptions
+from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions, VerifyOptions, output_findings
 from nnc_codec.report import Finding, OutputComparison, TensorReport, VerifyReport
 
 from . import carriage
@@ -86,11 +86,7 @@ def verify(
     if options.run and not findings:
         checks.append("run")
         outputs = _run_both(Path(source), options)
-        findings += [
-            Finding.of(VerificationError("output of the packed model differs from the unpacked one's", tensor=o.name))
-            for o in outputs
-            if not o.identical
-        ]
+        findings += output_findings(outputs)
     return VerifyReport(
         format="onnx",
         source=str(source),

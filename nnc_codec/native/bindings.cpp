@@ -9,6 +9,7 @@
 
 #include "cost.h"
 #include "cpu.h"
+#include "guard.h"
 #include "quantizer.h"
 #include "reconstruct.h"
 #include "single.h"
@@ -37,13 +38,7 @@ PyStatus to_python(const Status& s) {
 template <class F>
 Status guarded(F&& f) {
   nb::gil_scoped_release release;
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    return {Code::out_of_memory, "out of memory", 0};
-  } catch (const std::length_error&) {
-    return {Code::out_of_memory, "out of memory", 0};
-  }
+  return without_exceptions(f);
 }
 
 Status size_mismatch() { return {Code::invalid_argument, "array sizes do not match the tensor", 0}; }

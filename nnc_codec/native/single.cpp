@@ -2,9 +2,8 @@
 
 #include <cmath>
 #include <cstring>
-#include <new>
-#include <stdexcept>
 
+#include "guard.h"
 #include "nnc_syntax.h"
 #include "quantizer.h"
 #include "reconstruct.h"
@@ -146,21 +145,10 @@ Status decode_raw(const Found& found, DType type, std::uint8_t* out) {
   return {};
 }
 
-template <class F>
-Status guarded(F&& f) {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    return {Code::out_of_memory, "out of memory", 0};
-  } catch (const std::length_error&) {
-    return {Code::out_of_memory, "out of memory", 0};
-  }
-}
-
 }  // namespace
 
 Status inspect_single(const std::uint8_t* data, std::size_t size, const Limits& limits, SingleInfo* info) {
-  return guarded([&]() -> Status {
+  return without_exceptions([&]() -> Status {
     Found found;
     if (Status s = find(data, size, limits, &found); !s.ok()) return s;
     const CompressedDataUnitHeader& header = found.unit.header.compressed_data_unit_header;
@@ -175,7 +163,7 @@ Status inspect_single(const std::uint8_t* data, std::size_t size, const Limits& 
 
 Status decode_single(const std::uint8_t* data, std::size_t size, const Limits& limits, DType type, void* out,
                      std::uint64_t elements) {
-  return guarded([&]() -> Status {
+  return without_exceptions([&]() -> Status {
     Found found;
     if (Status s = find(data, size, limits, &found); !s.ok()) return s;
     if (found.elements != elements) return {Code::corrupt, "tensor_dimensions: not the expected element count", 0};
