@@ -16,7 +16,7 @@ from nnc_codec.quality import choose_quality
 
 from ..plan import PlannedTensor
 from ..usage import Value
-from .allocate import for_noise
+from .allocate import Choice, for_noise
 from .calibration import Calibration, load_calibration
 from .deviation import STEPS, Deviation
 from .errors import CannotRunError, GoalError
@@ -98,26 +98,45 @@ def plan_quality(
             return Plan({}, "statistics", None, (note,))
         if not study.items:
             return Plan({}, study.basis, 0.0, study.notes)
-        made_up = study.basis == "synthetic"
-        if made_up and goal.max_error is None:
-            study = study._replace(items=hedged(study.items))
-        most = goal.size(original_bytes)
-        if most is not None:
-            choice, change = fit_size(study, most, original_bytes, options, executor)
-        elif goal.max_drop is not None and metric is not None:
-            choice, change = fit_metric(study, goal.max_drop, metric, options, executor)
-        elif goal.max_error is not None:
-            choice, change = fit_deviation(study, goal.max_error**2, options, executor)
-        else:
-            noise = PRESETS[goal.preset]
-            choice = for_noise(capped(study.items, noise) if made_up else study.items, noise)
-            change = try_choice(study, choice, options, executor)[0]
+        choice, change = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
     params = {
         tensor.value: TensorParams(qp=qp, method=options.method)
         for weight, qp in zip(study.weights, choice.qps, strict=True)
         for tensor in weight.tensors
     }
     return Plan(params, study.basis, change, study.notes)
+
+
+def choose(
+    study: Study,
+    goal: Goal,
+    options: PackOptions,
+    executor: Executor,
+    *,
+    original_bytes: int = 0,
+    metric: Metric | None = None,
+) -> tuple[Choice, float]:
+    """The choice for a goal, from what was measured; one study serves many goals.
+
+    Returns:
+        The choice, and the change of the outputs with all weights quantized.
+
+    Raises:
+        GoalError: the target cannot be met.
+    """
+    made_up = study.basis == "synthetic"
+    if made_up and goal.max_error is None:
+        study = study._replace(items=hedged(study.items))
+    most = goal.size(original_bytes)
+    if most is not None:
+        return fit_size(study, most, original_bytes, options, executor)
+    if goal.max_drop is not None and metric is not None:
+        return fit_metric(study, goal.max_drop, metric, options, executor)
+    if goal.max_error is not None:
+        return fit_deviation(study, goal.max_error**2, options, executor)
+    noise = PRESETS[goal.preset]
+    choice = for_noise(capped(study.items, noise) if made_up else study.items, noise)
+    return choice, try_choice(study, choice, options, executor)[0]
 
 
 def study_model(
