@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nnc_codec.errors import UnsupportedError
@@ -12,15 +13,24 @@ from ..model_io import Model
 from ..packing import Planner, pack
 from ..plan import PlannedTensor
 from .calibration import Calibration
+from .fitting import Study
 from .goals import Goal, Metric
-from .planner import plan_quality
+from .planner import Plan, plan_quality
 from .wish import Wish
 
 
 def planner_for(
-    goal: Goal | None = None, *, calibration: Calibration | None = None, metric: Metric | None = None
+    goal: Goal | None = None,
+    *,
+    calibration: Calibration | None = None,
+    metric: Metric | None = None,
+    study: Study | None = None,
+    inform: Callable[[Plan], None] | None = None,
 ) -> Planner:
-    """A planner for ``nnc_onnx.pack(source, output, planner=...)``; arguments as :func:`plan_quality`."""
+    """A planner for ``nnc_onnx.pack(source, output, planner=...)``; arguments as :func:`plan_quality`.
+
+    `inform` is given the plan before anything is coded.
+    """
 
     def plan(
         model: Model, planned: list[PlannedTensor], options: PackOptions, progress: ProgressCallback | None
@@ -34,8 +44,11 @@ def planner_for(
             original_bytes=sum(file.stat().st_size for file in model.files) or model.proto.ByteSize(),
             calibration=calibration,
             metric=metric,
+            study=study,
             progress=progress,
         )
+        if inform is not None:
+            inform(found)
         return [tensor._replace(chosen=found.params.get(tensor.value)) for tensor in planned], found.notes
 
     return plan

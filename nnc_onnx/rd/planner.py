@@ -57,6 +57,7 @@ def plan_quality(
     original_bytes: int = 0,
     calibration: Calibration | None = None,
     metric: Metric | None = None,
+    study: Study | None = None,
     progress: ProgressCallback | None = None,
 ) -> Plan:
     """Choose a quantization parameter for every float tensor that is to be coded.
@@ -71,6 +72,8 @@ def plan_quality(
         original_bytes: size of the model's files; needed for a target ratio or size.
         calibration: real inputs.
         metric: judges candidates for ``goal.max_drop``.
+        study: what :func:`study_model` measured on these tensors with these options, if it has been called already;
+            then `calibration` is not read.
         progress: called after every weight measured, with bytes of tensor data.
 
     Returns:
@@ -89,7 +92,8 @@ def plan_quality(
         return Plan({}, "statistics", None)
     with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
         try:
-            study = study_model(proto, planned, folder, options, calibration, executor, progress)
+            if study is None:
+                study = study_model(proto, planned, folder, options, calibration, executor, progress)
         except CannotRunError as error:
             explicit = calibration is not None or goal != Goal(preset=goal.preset)
             if explicit:
