@@ -9,6 +9,7 @@
 
 #include "cost.h"
 #include "cpu.h"
+#include "feedback.h"
 #include "guard.h"
 #include "quantizer.h"
 #include "reconstruct.h"
@@ -249,6 +250,22 @@ NB_MODULE(_native, m) {
         return to_python(guarded([&] { return quantize_rate(weights.data(), coding, step, lambda, out.data()); }));
       },
       nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("lambda_"), nb::arg("out"));
+  m.def(
+      "quantize_feedback",
+      [](Floats weights, std::uint64_t rows, std::uint64_t cols, bool across, std::uint64_t groups, Floats feedback,
+         Floats importance, bool dq, std::uint32_t unary_length, float step, float lambda, IntsOut out) {
+        const FeedbackProblem problem{weights.data(), rows, cols, across, groups, feedback.data(), importance.data()};
+        const std::uint64_t n = across ? rows : cols;
+        if (!n || n > kMostReduced || rows > weights.size() || cols > weights.size() || groups > rows ||
+            weights.size() != rows * cols || weights.size() != out.size() || importance.size() != groups * n ||
+            feedback.size() != groups * n * n)
+          return to_python(size_mismatch());
+        return to_python(
+            guarded([&] { return quantize_feedback(problem, dq, unary_length, step, lambda, out.data()); }));
+      },
+      nb::kw_only(), nb::arg("weights"), nb::arg("rows"), nb::arg("cols"), nb::arg("across"), nb::arg("groups"),
+      nb::arg("feedback"), nb::arg("importance"), nb::arg("dq"), nb::arg("unary_length"), nb::arg("step"),
+      nb::arg("lambda_"), nb::arg("out"));
   m.def("has_avx2", &has_avx2);
   m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));
   m.def("cost_numbers", &cost_numbers);

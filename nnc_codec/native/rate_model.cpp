@@ -4,10 +4,14 @@
 
 #include "binarization.h"
 #include "cost.h"
+#include "parameter_search.h"
+#include "quantizer.h"
 
 namespace nnc {
 
 namespace {
+
+constexpr std::size_t kSample = std::size_t{1} << 16;  // weights that choose the parameter sets
 
 std::uint32_t cost_of(const Model& m, unsigned bit) {
   return cost_table().bit[bit][static_cast<std::size_t>((m.q >> 3) + 512)];
@@ -75,6 +79,22 @@ void RateModel::tabulate(RateTables& t) const {
       prefix += cost_of(models_[layout_.esc + k], 1);
     }
   }
+}
+
+std::vector<std::uint8_t> likely_parameter_sets(const float* w, std::size_t count, const TensorCoding& coding,
+                                                float step) {
+  TensorCoding sample = coding;
+  sample.rows = 1;
+  sample.cols = std::min(count, kSample);
+  sample.codebook_size = 0;
+  sample.reference = nullptr;
+  sample.history = nullptr;
+  std::vector<std::int32_t> integers(static_cast<std::size_t>(sample.cols));
+  const Status status = sample.dq ? quantize_trellis(w, sample, step, integers.data())
+                                  : quantize_uniform(w, integers.size(), step, integers.data());
+  const ContextLayout layout(coding.unary_length);
+  if (!status.ok()) return std::vector<std::uint8_t>(layout.count, 0);
+  return search_parameter_sets(sample, layout, integers.data(), nullptr, false);
 }
 
 }  // namespace nnc

@@ -1,5 +1,6 @@
 // What levels cost in the coder, for quantizers that weigh bits against error.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -39,5 +40,10 @@ class RateModel {
   std::vector<Model> models_;
   std::uint32_t neighbour_ = 0;
 };
+
+// Parameter sets that suit the start of a tensor when only the error counts, per model index. `weights` are in coding
+// order, `count` of them; of `coding` only what does not depend on the shape matters.
+std::vector<std::uint8_t> likely_parameter_sets(const float* weights, std::size_t count, const TensorCoding& coding,
+                                                float step);
 
 }  // namespace nnc

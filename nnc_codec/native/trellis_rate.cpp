@@ -9,7 +9,6 @@
 
 #include "binarization.h"
 #include "cpu.h"
-#include "parameter_search.h"
 #include "quantizer.h"
 #include "rate_model.h"
 #include "trellis.h"
@@ -26,7 +25,6 @@ constexpr std::size_t kBlock = 64;               // weights between two looks at
 // The models follow every block at first and then one in four, which serves as well at a fraction of the time.
 constexpr std::size_t kFollowed = 32;
 bool follows(std::size_t block) { return block < kFollowed || block % 4 == 0; }
-constexpr std::size_t kSample = std::size_t{1} << 16;  // weights that choose the parameter sets
 
 // Costs of the survivors, whether their last level was not zero, and the neighbour class it has then.
 struct Survivors {
@@ -133,22 +131,6 @@ void forward(const float* w, std::size_t n, double scale, const RateTables& rate
   forward_portable(w, n, scale, rates, at, decisions);
 }
 
-// Parameter sets that suit the start of the tensor when only the error counts.
-std::vector<std::uint8_t> sample_sets(const float* w, std::size_t count, const TensorCoding& coding, float step) {
-  TensorCoding sample = coding;
-  sample.rows = 1;
-  sample.cols = std::min(count, kSample);
-  sample.codebook_size = 0;
-  sample.reference = nullptr;
-  sample.history = nullptr;
-  std::vector<std::int32_t> integers(static_cast<std::size_t>(sample.cols));
-  const Status status = sample.dq ? quantize_trellis(w, sample, step, integers.data())
-                                  : quantize_uniform(w, integers.size(), step, integers.data());
-  const ContextLayout layout(coding.unary_length);
-  if (!status.ok()) return std::vector<std::uint8_t>(layout.count, 0);
-  return search_parameter_sets(sample, layout, integers.data(), nullptr, false);
-}
-
 void dependent(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
   std::vector<Decision> decisions(count);
   std::vector<std::uint8_t> choice(count);
@@ -219,7 +201,7 @@ Status quantize_rate(const float* weights, const TensorCoding& coding, float ste
   if (!trellis_fits(weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
   const double scale = 1.0 / static_cast<double>(step);
   in_coding_order(weights, coding, out, [&](const float* w, std::int32_t* to) {
-    RateModel model(coding.unary_length, sample_sets(w, count, coding, step), lambda);
+    RateModel model(coding.unary_length, likely_parameter_sets(w, count, coding, step), lambda);
     if (coding.dq)
       dependent(w, count, scale, model, to);
     else

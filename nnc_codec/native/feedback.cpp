@@ -1,0 +1,358 @@
+#include "feedback.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "binarization.h"
+#include "cpu.h"
+#include "rate_model.h"
+#include "trellis.h"
+
+#ifdef NNC_AVX2
+#include <immintrin.h>
+#endif
+
+namespace nnc {
+
+namespace {
+
+constexpr std::size_t kDelay = 16;          // weights that are decided together; the next as many are still open then
+constexpr std::size_t kOpen = 2 * kDelay;
+constexpr std::size_t kBlock = 64;          // decided weights between two looks at the rates
+constexpr float kDead = 1e30f;              // cost of a path that is given up
+constexpr float kLargest = 1073741824.0f;   // targets beyond are cut off
+constexpr float kMostImportant = 1e12f;     // with this, paths that live never cost as much as one that is given up
+
+// Also for NaN, which sums of huge errors can become.
+inline float bounded(float x) {
+  const float below = x < kLargest ? x : kLargest;
+  return below > -kLargest ? below : -kLargest;
+}
+
+// Eight lanes, one per state of the trellis, picked from other lanes.
+struct PortableLanes {
+  static void pick(const void* from, const std::int32_t* lanes, void* to) {
+    std::uint32_t source[8], picked[8];
+    std::memcpy(source, from, sizeof source);
+    for (int s = 0; s < 8; ++s) picked[s] = source[lanes[s]];
+    std::memcpy(to, picked, sizeof picked);
+  }
+};
+#ifdef NNC_AVX2
+struct Avx2Lanes {
+  NNC_TARGET_AVX2 static inline void pick(const void* from, const std::int32_t* lanes, void* to) {
+    const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
+    const __m256i source = _mm256_load_si256(static_cast<const __m256i*>(from));
+    _mm256_store_si256(static_cast<__m256i*>(to), _mm256_permutevar8x32_epi32(source, order));
+  }
+};
+#endif
+
+// The coder's models, following the levels that are decided.
+class Rates {
+ public:
+  Rates(RateModel model, bool dependent) : model_(std::move(model)), dependent_(dependent) { model_.tabulate(tables); }
+
+  void decided(std::int32_t integer) {
+    const std::int32_t level = dependent_ ? level_of(integer, state_) : integer;
+    model_.code(level, state_);
+    if (dependent_) state_ = kNextState[state_][level & 1];
+    if (++count_ % kBlock == 0) model_.tabulate(tables);
+  }
+
+  RateTables tables;
+
+ private:
+  RateModel model_;
+  bool dependent_;
+  std::uint32_t state_ = 0;
+  std::size_t count_ = 0;
+};
+
+// Survivors of dependent quantization with their open decisions, the oldest first.
+struct Survivors {
+  alignas(32) float cost[8];
+  alignas(32) std::int32_t neighbour[8];
+  alignas(32) float error[kOpen][8];
+  alignas(32) std::int32_t multiple[kOpen][8];
+  std::size_t open = 0;
+
+  Survivors() {
+    std::fill(cost, cost + 8, kDead);
+    std::fill(neighbour, neighbour + 8, 0);
+    std::memset(error, 0, sizeof error);
+    std::memset(multiple, 0, sizeof multiple);
+    cost[0] = 0;
+  }
+
+  // Decides the oldest `count` on the best path and gives up the paths that differ.
+  void decide(std::size_t count, std::int32_t* multiples, float* errors) {
+    const std::size_t best = static_cast<std::size_t>(std::min_element(cost, cost + 8) - cost);
+    const float least = cost[best];
+    for (std::size_t s = 0; s < 8; ++s) {
+      bool same = cost[s] < kDead;
+      for (std::size_t i = 0; i < count && same; ++i) same = multiple[i][s] == multiple[i][best];
+      cost[s] = same ? cost[s] - least : kDead;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      multiples[i] = multiple[i][best];
+      errors[i] = error[i][best];
+    }
+    open -= count;
+    std::memmove(multiple, multiple + count, open * sizeof multiple[0]);
+    std::memmove(error, error + count, open * sizeof error[0]);
+  }
+};
+
+// One weight: `original` and, for every survivor, `target`, both in steps.
+template <class Lanes>
+NNC_INLINE void extend(Survivors& at, float original, const float* target, float importance, const RateTables& rates) {
+  alignas(32) float even_cost[8], odd_cost[8];
+  alignas(32) std::int32_t even_multiple[8], odd_multiple[8];
+  for (std::int32_t s = 0; s < 8; ++s) {
+    const float t = bounded(target[s]);
+    const float o = std::fabs(t);
+    const std::int32_t negative = t < 0.0f ? 1 : 0;
+    const std::int32_t whole = static_cast<std::int32_t>(o);
+    const std::int32_t lo = whole > 2 ? whole - 1 : 1;
+    const std::int32_t even = lo + (((s & 1 ? 3 : 0) - lo) & 3);
+    const std::int32_t odd = lo + (((s & 1 ? 1 : 2) - lo) & 3);
+    const std::int32_t even_level = (even + 1) >> 1, odd_level = (odd + 1) >> 1;
+    const std::int32_t top = RateTables::kMagnitudes - 1;
+    float even_rate = rates.magnitude[negative][even_level < top ? even_level : top];
+    float odd_rate = rates.magnitude[negative][odd_level < top ? odd_level : top];
+    const float sign = rates.some[negative][at.neighbour[s]][s];
+    const float even_error = o - static_cast<float>(even), odd_error = o - static_cast<float>(odd);
+    const float none = rates.zero[at.neighbour[s]][s] + importance * (o * o);
+    const float some = (sign + even_rate) + importance * (even_error * even_error);
+    const bool zero = none < some;
+    even_cost[s] = at.cost[s] + (zero ? none : some);
+    odd_cost[s] = at.cost[s] + ((sign + odd_rate) + importance * (odd_error * odd_error));
+    even_multiple[s] = zero ? 0 : negative ? -even : even;
+    odd_multiple[s] = negative ? -odd : odd;
+  }
+  alignas(32) std::int32_t from[8], multiple[8];
+  for (int s = 0; s < 8; ++s) {
+    const float over_even = even_cost[kEvenFrom[s]], over_odd = odd_cost[kOddFrom[s]];
+    const bool take_odd = over_odd < over_even;
+    at.cost[s] = take_odd ? over_odd : over_even;
+    multiple[s] = take_odd ? odd_multiple[kOddFrom[s]] : even_multiple[kEvenFrom[s]];
+    from[s] = take_odd ? kOddFrom[s] : kEvenFrom[s];
+  }
+  for (std::size_t i = 0; i < at.open; ++i) {
+    Lanes::pick(at.error[i], from, at.error[i]);
+    Lanes::pick(at.multiple[i], from, at.multiple[i]);
+  }
+  for (int s = 0; s < 8; ++s) {
+    at.multiple[at.open][s] = multiple[s];
+    at.error[at.open][s] = original - static_cast<float>(multiple[s]);
+    at.neighbour[s] = multiple[s] == 0 ? 0 : multiple[s] < 0 ? 1 : 2;
+  }
+  ++at.open;
+}
+
+// targets[x] += sum over i of weights[i * stride + x] * errors[i], for x in [0, n).
+NNC_INLINE void add_errors(float* targets, std::size_t n, const float* weights, std::size_t stride, const float* errors,
+                           std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float* const row = weights + i * stride;
+    const float e = errors[i];
+    for (std::size_t x = 0; x < n; ++x) targets[x] += row[x] * e;
+  }
+}
+
+class Search {
+ public:
+  Search(const FeedbackProblem& p, Rates& rates, float step, std::int32_t* out)
+      : p_(p), rates_(rates), scale_(1.0 / static_cast<double>(step)), out_(out) {}
+
+  template <class Lanes>
+  NNC_INLINE void along(bool dependent) {
+    const std::size_t n = static_cast<std::size_t>(p_.cols);
+    std::vector<float> original(n), target(n), errors(n);
+    for (std::uint64_t y = 0; y < p_.rows; ++y) {
+      const std::uint64_t group = y / (p_.rows / p_.groups);
+      const float* const feedback = p_.feedback + group * n * n;
+      const float* const importance = p_.importance + group * n;
+      scaled(p_.weights + y * n, n, original.data());
+      target = original;
+      if (dependent) {
+        // What is open belongs to the row before, whose errors this row does not feel.
+        std::memset(at_.error, 0, sizeof at_.error);
+        const std::size_t before = at_.open;
+        row_along<Lanes>(n, before, feedback, importance, original.data(), target.data(), errors.data());
+      } else {
+        for (std::size_t x = 0; x < n; ++x) {
+          const std::int32_t q = nearest(target[x], importance[x]);
+          take(q);
+          const float e = original[x] - static_cast<float>(q);
+          add_errors(target.data() + x + 1, n - x - 1, feedback + x * n + x + 1, n, &e, 1);
+        }
+      }
+    }
+    if (dependent) flush();
+  }
+
+  template <class Lanes>
+  NNC_INLINE void across(bool dependent) {
+    const std::size_t n = static_cast<std::size_t>(p_.cols), rows = static_cast<std::size_t>(p_.rows);
+    std::vector<float> original(n * rows);
+    scaled(p_.weights, n * rows, original.data());
+    std::vector<float> target(original);
+    std::vector<float> errors(kDelay * n);
+    std::vector<float> column(kDelay);
+    for (std::size_t top = 0; top < rows; top += kDelay) {
+      const std::size_t count = std::min(kDelay, rows - top);
+      for (std::size_t k = 0; k < count; ++k) {
+        const std::size_t y = top + k;
+        float* const row = target.data() + y * n;
+        for (std::size_t i = 0; i < k; ++i) column[i] = p_.feedback[(top + i) * rows + y];
+        add_errors(row, n, errors.data(), n, column.data(), k);
+        row_across<Lanes>(n, dependent, original.data() + y * n, row, p_.importance[y], errors.data() + k * n);
+      }
+      for (std::size_t y = top + count; y < rows; ++y) {
+        for (std::size_t i = 0; i < count; ++i) column[i] = p_.feedback[(top + i) * rows + y];
+        add_errors(target.data() + y * n, n, errors.data(), n, column.data(), count);
+      }
+    }
+  }
+
+ private:
+  void scaled(const float* w, std::size_t n, float* to) const {
+    for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<float>(scale_ * static_cast<double>(w[i]));
+  }
+
+  void take(std::int32_t q) {
+    rates_.decided(q);
+    out_[done_++] = q;
+    neighbour_ = neighbour_class(q);
+  }
+
+  std::int32_t nearest(float target, float importance) const {
+    const float t = bounded(target);
+    const float o = std::fabs(t);
+    const std::uint32_t negative = t < 0.0f;
+    const RateTables& rates = rates_.tables;
+    const std::int32_t most = static_cast<std::int32_t>(o + 0.5f);
+    float least = importance * (o * o) + rates.zero[neighbour_][0];
+    std::int32_t best = 0;
+    for (std::int32_t q = std::max(1, most - 1); q <= most; ++q) {
+      const float e = o - static_cast<float>(q);
+      const float cost =
+          importance * (e * e) + (rates.some[negative][neighbour_][0] + rates.of(negative, static_cast<std::uint32_t>(q)));
+      if (cost < least) {
+        least = cost;
+        best = q;
+      }
+    }
+    return negative ? -best : best;
+  }
+
+  // Decides the oldest `count`; their errors go to `errors`.
+  void decide(std::size_t count, float* errors) {
+    std::int32_t multiples[kOpen];
+    at_.decide(count, multiples, errors);
+    for (std::size_t i = 0; i < count; ++i) take(multiples[i]);
+  }
+
+  void flush() {
+    float errors[kOpen];
+    decide(at_.open, errors);
+  }
+
+  // `before`: open decisions of the row before.
+  template <class Lanes>
+  NNC_INLINE void row_along(std::size_t n, std::size_t before, const float* feedback, const float* importance,
+                            const float* original, float* target, float* errors) {
+    std::size_t first = 0;  // column of the oldest open decision of this row
+    for (std::size_t x = 0; x < n; ++x) {
+      if (at_.open == kOpen) {
+        decide(kDelay, errors);
+        const std::size_t old = std::min(before, kDelay), own = kDelay - old;
+        before -= old;
+        add_errors(target + x, n - x, feedback + first * n + x, n, errors + old, own);
+        first += own;
+      }
+      alignas(32) float wanted[8];
+      std::fill(wanted, wanted + 8, target[x]);
+      for (std::size_t i = before; i < at_.open; ++i) {
+        const float f = feedback[(first + i - before) * n + x];
+        for (int s = 0; s < 8; ++s) wanted[s] += f * at_.error[i][s];
+      }
+      extend<Lanes>(at_, original[x], wanted, importance[x], rates_.tables);
+    }
+  }
+
+  template <class Lanes>
+  NNC_INLINE void row_across(std::size_t n, bool dependent, const float* original, const float* target, float importance,
+                             float* errors) {
+    if (!dependent) {
+      for (std::size_t x = 0; x < n; ++x) {
+        const std::int32_t q = nearest(target[x], importance);
+        take(q);
+        errors[x] = original[x] - static_cast<float>(q);
+      }
+      return;
+    }
+    std::size_t decided = 0;
+    for (std::size_t x = 0; x < n; ++x) {
+      if (at_.open == kOpen) {
+        decide(kDelay, errors + decided);
+        decided += kDelay;
+      }
+      alignas(32) float wanted[8];
+      std::fill(wanted, wanted + 8, target[x]);
+      extend<Lanes>(at_, original[x], wanted, importance, rates_.tables);
+    }
+    decide(at_.open, errors + decided);
+  }
+
+  const FeedbackProblem& p_;
+  Rates& rates_;
+  double scale_;
+  std::int32_t* out_;
+  std::size_t done_ = 0;
+  std::uint32_t neighbour_ = 0;
+  Survivors at_;
+};
+
+void run_portable(Search& search, bool across, bool dependent) {
+  across ? search.across<PortableLanes>(dependent) : search.along<PortableLanes>(dependent);
+}
+#ifdef NNC_AVX2
+NNC_TARGET_AVX2 void run_avx2(Search& search, bool across, bool dependent) {
+  across ? search.across<Avx2Lanes>(dependent) : search.along<Avx2Lanes>(dependent);
+}
+#endif
+
+}  // namespace
+
+Status quantize_feedback(const FeedbackProblem& p, bool dependent, std::uint32_t unary_length, float step, float lambda,
+                         std::int32_t* out) {
+  if (!(lambda >= 0.0f) || !std::isfinite(lambda)) return {Code::invalid_argument, "lambda", 0};
+  if (p.groups == 0 || p.rows % p.groups || (p.across && p.groups != 1)) return {Code::invalid_argument, "groups", 0};
+  const std::uint64_t n = p.across ? p.rows : p.cols;
+  const auto fair = [](float v) { return v >= 0.0f && v <= kMostImportant; };
+  if (!std::all_of(p.feedback, p.feedback + p.groups * n * n, [](float v) { return std::isfinite(v); }) ||
+      !std::all_of(p.importance, p.importance + p.groups * n, fair))
+    return {Code::invalid_argument, "second moments are not finite or too uneven", 0};
+  const std::size_t count = static_cast<std::size_t>(p.rows * p.cols);
+  if (!trellis_fits(p.weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
+  TensorCoding coding;
+  coding.dq = dependent;
+  coding.unary_length = unary_length;
+  Rates rates(RateModel(unary_length, likely_parameter_sets(p.weights, count, coding, step), lambda), dependent);
+  Search search(p, rates, step, out);
+#ifdef NNC_AVX2
+  if (has_avx2()) {
+    run_avx2(search, p.across, dependent);
+    return {};
+  }
+#endif
+  run_portable(search, p.across, dependent);
+  return {};
+}
+
+}  // namespace nnc
