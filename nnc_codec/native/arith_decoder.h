@@ -162,6 +162,7 @@ class ArithDecoder {
     width_ = 256;
     return window() < 256;
   }
+  std::uint32_t window() const { return static_cast<std::uint32_t>(value_ >> kShift); }
   // Position of the last clamp, as an entry point counts it.
   std::uint64_t mark() const { return pulled() - 9; }
   // Continues at an entry point.
@@ -199,7 +200,6 @@ class ArithDecoder {
   static constexpr unsigned kSkewed = 48;  // narrowest LPS width of a model that is worth betting on
   static constexpr int kShift = 54;  // one zero bit, then the 9-bit window, then look-ahead
 
-  std::uint32_t window() const { return static_cast<std::uint32_t>(value_ >> kShift); }
   std::uint32_t lps_of(std::uint64_t row) const {
     return static_cast<std::uint32_t>(row >> ((width_ >> 2) & 0x38u)) & 0xffu;
   }

@@ -131,6 +131,11 @@ Status TensorDecoder::read_block_row(std::uint64_t block_row, const EntryPoint* 
   return finish(completed);
 }
 
+bool TensorDecoder::arrives_at(const EntryPoint& next) {
+  return decoder_.clamp() && decoder_.mark() == next.offset && decoder_.window() == next.window &&
+         (!coding_.dq || state_ == next.state);
+}
+
 Status TensorDecoder::finish(bool completed) const {
   if (!status_.ok()) return status_;
   if (decoder_.overrun()) return {Code::truncated, "quant_tensor", decoder_.place()};

@@ -36,6 +36,8 @@ class TensorDecoder {
   // One block row, wherever the decoder stands: any order, any subset. The first one continues after read_head() and
   // needs no entry point.
   Status read_block_row(std::uint64_t block_row, const EntryPoint* entry, IntegerSink& sink);
+  // After a block row: whether the next one would begin where its entry point says. Ends the current position.
+  bool arrives_at(const EntryPoint& next);
   bool hist_on() const { return hist_on_; }
 
  private:
