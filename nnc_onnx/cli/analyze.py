@@ -19,40 +19,48 @@ def command(
         Path | None,
         typer.Option("--calibration", metavar="INPUTS.npz", help="Real inputs; without them inputs are made up."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="PAGE.html", help="Write a page with charts that needs nothing else."),
+    ] = None,
     jobs: shared.Jobs = 0,
+    force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Measure what every weight of an ONNX model costs and does to the outputs; nothing is written."""
+    """Measure what every weight of an ONNX model costs and does to the outputs, and what ways of packing give."""
+    from nnc_codec.files import require_writable
     from nnc_codec.formats import PackOptions
     from nnc_codec.report import to_json
-    from nnc_onnx.rd import analyze
+    from nnc_onnx.rd import analyze, write_page
 
     from .progress import progress_bar
 
+    if html is not None:
+        require_writable(html, force=force)
     with progress_bar(f"measuring {model.name}", enabled=not (json or quiet)) as progress:
         analysis = analyze(model, PackOptions(jobs=jobs), calibration=calibration, progress=progress)
+    if html is not None:
+        write_page(analysis, html, force=force)
     if json:
         typer.echo(to_json(analysis))
     elif not quiet:
         _show(analysis)
+        if html is not None:
+            typer.echo(f"wrote {html}")
 
 
 def _show(analysis: Analysis) -> None:
-    from .tables import console, new_table, percent, size
+    from .analysis_tables import compressor_table, curve_table, rung_table, weight_table
+    from .tables import console
 
     out = console()
-    weights = new_table("tensor", "shape", "before", "after", "output change", right=(2, 3, 4))
-    for entry in analysis.tensors:
-        shape = "x".join(map(str, entry.shape))
-        before, after = size(entry.original_bytes), size(entry.predicted_bytes)
-        weights.add_row(entry.name, shape, before, after, f"{entry.deviation:.1e}")
-    out.print(weights)
-    curve = new_table("packed size", "after/before", "output change", right=(0, 1, 2))
-    for point in analysis.curve:
-        share = percent(point.packed_bytes, analysis.original_bytes)
-        curve.add_row(size(point.packed_bytes), share, f"{point.deviation:.1e}")
-    out.print(curve)
-    out.print(f"measured on {analysis.basis} inputs; changes are mean squares relative to the outputs' own")
+    out.print(weight_table(analysis))
+    if analysis.curve:
+        out.print(curve_table(analysis))
+    out.print(rung_table(analysis))
+    out.print(compressor_table(analysis))
+    if analysis.basis != "statistics":
+        out.print(f"measured on {analysis.basis} inputs; changes are mean squares relative to the outputs' own")
     for note in analysis.notes:
         out.print(f"note: {note}", markup=False)

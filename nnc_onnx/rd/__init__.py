@@ -6,7 +6,9 @@ is weighed against the bits it saves. See ``docs/planning.md``.
 
 from __future__ import annotations
 
-from .analysis import Analysis, AnalysisPoint, AnalysisTensor, analyze
+from .analysis import analyze
+from .analysis_page import analysis_page, write_page
+from .analysis_report import Analysis, AnalysisPoint, AnalysisRung, AnalysisTensor
 from .calibration import load_calibration
 from .goals import PRESETS, Goal, Preset
 from .hook import planner_for
@@ -16,12 +18,15 @@ __all__ = [
     "PRESETS",
     "Analysis",
     "AnalysisPoint",
+    "AnalysisRung",
     "AnalysisTensor",
     "Goal",
     "Plan",
     "Preset",
+    "analysis_page",
     "analyze",
     "load_calibration",
     "plan_quality",
     "planner_for",
+    "write_page",
 ]
