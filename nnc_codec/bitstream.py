@@ -174,6 +174,7 @@ class Bitstream(Mapping[str, CodedTensor]):
 
     def __init__(self, data: Buffer, *, limits: Limits | None = None, strict: bool = True) -> None:
         self._data = as_bytes(data)
+        self._bytes = np.frombuffer(self._data, np.uint8)
         self._limits = limits or Limits()
         self._contexts: list[Context] = []
         self._tensors: dict[str, CodedTensor] = {}
@@ -195,17 +196,16 @@ class Bitstream(Mapping[str, CodedTensor]):
     def _add(self, unit: syntax.Unit, header: CompressedDataUnitHeader, context: Context) -> int:
         parts = members(header, names_of(header, context))
         begin = unit.payload_offset
-        payload = Payload(
-            np.frombuffer(self._data, np.uint8)[begin : unit.end], header, context, tuple(parts), unit.index, 8 * begin
-        )
-        payload.check_limits(self._limits)
+        payload = Payload(self._bytes[begin : unit.end], header, context, parts, unit.index, 8 * begin)
+        elements = payload.check_limits(self._limits)
+        tensors = self._tensors
         for member in parts:
-            if member.name in self._tensors:
+            if member.name in tensors:
                 raise CorruptError("the name occurs twice", unit=unit.index, tensor=member.name)
-            if len(self._tensors) >= self._limits.max_tensors:
+            if len(tensors) >= self._limits.max_tensors:
                 raise LimitExceededError("more tensors than Limits.max_tensors", unit=unit.index)
-            self._tensors[member.name] = CodedTensor(payload, member)
-        return sum(m.rows * m.columns for m in parts)
+            tensors[member.name] = CodedTensor(payload, member)
+        return elements
 
     def __getitem__(self, name: str) -> CodedTensor:
         return self._tensors[name]

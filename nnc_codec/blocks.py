@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Literal
+
+import msgspec
 
 from .errors import CorruptError
 from .syntax.data_unit import CompressedDataUnitHeader
 from .syntax.enums import CompressedParameterTypes as Cpt
 from .syntax.enums import PayloadType
 
-Role = Literal[
-    "weight", "weight_g", "weight_h", "local_scaling", "bias", "bn_beta", "bn_gamma", "bn_mean", "bn_var"
-]
+Role = Literal["weight", "weight_g", "weight_h", "local_scaling", "bias", "bn_beta", "bn_gamma", "bn_mean", "bn_var"]
 _BATCH_NORM: tuple[Role, ...] = ("bn_beta", "bn_gamma", "bn_mean", "bn_var")
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """One tensor of a data unit."""
 
     name: str
@@ -35,6 +33,11 @@ class Member:
     def columns(self) -> int:
         """Width of the matrix that is coded."""
         return prod(self.shape[1:])
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
 
 
 def roles_by_name(cpt: int) -> list[Role]:
@@ -55,7 +58,7 @@ def roles_by_payload(cpt: int) -> list[Role]:
     return sorted(roles_by_name(cpt), key=lambda role: rank.get(role, 3))
 
 
-def members(header: CompressedDataUnitHeader, names: Sequence[str]) -> list[Member]:
+def members(header: CompressedDataUnitHeader, names: Sequence[str]) -> tuple[Member, ...]:
     """Tensors of a data unit in payload order.
 
     Args:
@@ -65,9 +68,9 @@ def members(header: CompressedDataUnitHeader, names: Sequence[str]) -> list[Memb
     Raises:
         CorruptError: the number of names does not fit ``compressed_parameter_types``.
     """
-    dims = tuple(header.tensor_dimensions)
+    dims = header.tensor_dimensions
     if header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_BLOCK:
-        return [Member(names[0], "weight", dims)]
+        return (Member(names[0], "weight", dims),)
     cpt = header.compressed_parameter_types
     roles = roles_by_name(cpt)
     if len(names) != len(roles):
@@ -77,4 +80,4 @@ def members(header: CompressedDataUnitHeader, names: Sequence[str]) -> list[Memb
     shapes: dict[Role, tuple[int, ...]] = {"weight": dims, "weight_g": (rows, rank)}
     if cpt & Cpt.NNR_CPT_DC:
         shapes["weight_h"] = (rank, prod(dims) // rows)
-    return [Member(named[role], role, shapes.get(role, dims[:1])) for role in roles_by_payload(cpt)]
+    return tuple(Member(named[role], role, shapes.get(role, dims[:1])) for role in roles_by_payload(cpt))

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from os import cpu_count
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -54,8 +56,7 @@ class Past:
     history: Flags | None = None
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True, eq=False):
     """A data unit's payload with all that is needed to decode it."""
 
     data: npt.NDArray[np.uint8]
@@ -80,18 +81,19 @@ class Payload:
 
     def natural_dtype(self) -> np.dtype[Any]:
         """Element type of the decoded tensors if the caller does not choose one."""
-        return dtype_of(
-            self.header.nnr_decompressed_data_format, integers=self.payload_type == PayloadType.NNR_PT_INT
-        )
+        return dtype_of(self.header.nnr_decompressed_data_format, integers=self.payload_type == PayloadType.NNR_PT_INT)
 
-    def check_limits(self, limits: Limits) -> None:
-        """Refuse a payload that claims to hold far more than its bytes can honestly carry."""
-        elements = sum(m.rows * m.columns for m in self.members)
+    def check_limits(self, limits: Limits) -> int:
+        """Refuse a payload that claims to hold far more than its bytes can honestly carry; returns its elements."""
+        elements = 0
+        for member in self.members:
+            elements += prod(member.shape)
         if elements > max(1, self.data.size) * limits.max_expansion:
             raise LimitExceededError(
                 f"{elements} elements in {self.data.size} bytes is beyond Limits.max_expansion",
                 unit=self.unit, tensor=self.members[0].name, bit_offset=self.bit_offset,
             )  # fmt: skip
+        return elements
 
     def first_qp(self) -> int | None:
         """Quantization parameter of the first tensor, from the first bits of the payload."""
@@ -157,7 +159,7 @@ class Payload:
             coding = self._coding(member, codebook, esc_indices)
             reference = known.integers if self.header.temporal_context_modeling_flag else None
             if keep_integers:
-                raw = np.empty(member.rows * member.columns, np.int32)
+                raw = np.empty(member.elements, np.int32)
                 status = decoder.read_tensor(
                     coding, flat_bytes(raw), native_type(raw.dtype), True, 1.0, None, reference, known.history
                 )
@@ -248,7 +250,7 @@ class Payload:
 
     def _raw(self, dtype: np.dtype[Any] | None, out: Mapping[str, npt.NDArray[Any]]) -> dict[str, Decoded]:
         member = self.members[0]
-        count = member.rows * member.columns if member.shape else 1
+        count = member.elements
         if self.data.size != 4 * count:
             kind = "trailing bytes" if self.data.size > 4 * count else "too few bytes"
             raise CorruptError(

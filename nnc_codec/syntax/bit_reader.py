@@ -84,9 +84,7 @@ class BitReader:
         if end > self.end:
             self.truncated(name)
         self.position = end
-        return int.from_bytes(self.data[position >> 3 : (end + 7) >> 3], "big") >> (-end & 7) & (
-            (1 << width) - 1
-        )
+        return int.from_bytes(self.data[position >> 3 : (end + 7) >> 3], "big") >> (-end & 7) & ((1 << width) - 1)
 
     def i(self, width: int, name: str) -> int:
         """Two's complement integer."""

@@ -50,9 +50,7 @@ class BitWriter:
     def finish(self) -> bytes:
         """The bytes written; the position must be on a byte boundary."""
         if self.position & 7:
-            raise InvalidArgumentError(
-                f"{self.unit_type or 'syntax'} ends inside a byte", bit_offset=self.position
-            )
+            raise InvalidArgumentError(f"{self.unit_type or 'syntax'} ends inside a byte", bit_offset=self.position)
         self.put_bytes(b"")
         return bytes(self._done)
 
@@ -115,9 +113,7 @@ class BitWriter:
         try:
             pattern = struct.pack("<f", value)
         except (struct.error, OverflowError):
-            self.fail(
-                "corrupt", name, "is missing" if value is None else f"{value!r} is not a binary32 number"
-            )
+            self.fail("corrupt", name, "is missing" if value is None else f"{value!r} is not a binary32 number")
         if value == value and struct.unpack("<f", pattern)[0] != value:
             self.fail("corrupt", name, f"{value!r} is not a binary32 number")
         self.put_bytes(pattern)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptError
@@ -57,7 +57,6 @@ class Context:
     max_entry_points: int = 1 << 18
     max_units: int = 1 << 21
 
-    unit_index: int = 0
     start_units: int = 0
     model_parameter_sets: int = 0
     general_profile_idc: int = 1
@@ -132,20 +131,15 @@ class Context:
                 changes.update((name, getattr(part, name)) for name in part.exports)
                 if part.counter is not None:
                     changes[part.counter] = getattr(self, part.counter) + 1
-        return self._with(changes) if changes else self
-
-    def _with(self, changes: dict[str, Any]) -> Context:
-        """A copy with other values; much cheaper than ``dataclasses.replace``, and there is one for every unit."""
-        copy = object.__new__(Context)
-        copy.__dict__.update(self.__dict__, **changes)
-        return copy
+        return replace(self, **changes) if changes else self
 
     def after(self, unit: Unit) -> Context:
-        """The context of the next unit."""
-        changes: dict[str, Any] = {"unit_index": self.unit_index + 1}
-        if unit.reference_list is not None:
-            changes |= {"reference_list": unit.reference_list, "reference_count": len(unit.reference_list)}
-        return self.exported((unit.header.start_unit_header, unit.payload))._with(changes)
+        """The context of the next unit; the same object where the unit says nothing for later ones, as data units."""
+        if unit.payload is None and unit.header.start_unit_header is None:
+            return self
+        context = self.exported((unit.header.start_unit_header, unit.payload))
+        names = unit.reference_list
+        return context if names is None else replace(context, reference_list=names, reference_count=len(names))
 
 
 CONTEXT_NAMES = frozenset(f.name for f in fields(Context)) | {"out_of_band"}

@@ -37,9 +37,7 @@ class Codebook(Structure):
     codebook_centre_offset: int = ie(
         2,
         require=(
-            corrupt_unless(
-                "(codebook_size >> 1) + codebook_centre_offset >= 0", "the zero entry is before the first"
-            ),
+            corrupt_unless("(codebook_size >> 1) + codebook_centre_offset >= 0", "the zero entry is before the first"),
             corrupt_unless(
                 "(codebook_size >> 1) + codebook_centre_offset < codebook_size",
                 "the zero entry is after the last",
@@ -88,9 +86,7 @@ class CabacEntryPoint(Structure):
 
     cabac_offset_list: int = u(8, meaning="window of the arithmetic decoder")
     dq_state_list: int = u(3, when="dq_flag", default=0, meaning="state of dependent quantization")
-    bit_offset_delta1: int = ue(
-        11, when="index == 0", default=0, meaning="bits since the tensor's first level"
-    )
+    bit_offset_delta1: int = ue(11, when="index == 0", default=0, meaning="bits since the tensor's first level")
     bit_offset_delta2: int = ie(7, when="index > 0", default=0, meaning="change of the distance in bits")
 
 
@@ -126,9 +122,7 @@ class CompressedDataUnitHeader(Structure):
         5,
         meaning=PayloadType,
         require=(
-            unsupported_unless(
-                "nnr_compressed_data_unit_payload_type <= NNR_PT_BLOCK", "reserved payload type"
-            ),
+            unsupported_unless("nnr_compressed_data_unit_payload_type <= NNR_PT_BLOCK", "reserved payload type"),
             corrupt_unless(
                 "nnr_compressed_data_unit_payload_type == NNR_PT_INT"
                 " or nnr_compressed_data_unit_payload_type == NNR_PT_RAW_FLOAT"
@@ -143,9 +137,7 @@ class CompressedDataUnitHeader(Structure):
         1,
         meaning="several tensors",
         require=(
-            corrupt_unless(
-                "nnr_multiple_topology_elements_present_flag or not is_block", "a block of one tensor"
-            ),
+            corrupt_unless("nnr_multiple_topology_elements_present_flag or not is_block", "a block of one tensor"),
             unsupported_unless(
                 "not nnr_multiple_topology_elements_present_flag or is_block or not strict",
                 "how several tensors are joined into one is not confirmed",
@@ -176,20 +168,14 @@ class CompressedDataUnitHeader(Structure):
     node_id_present_flag: int = u(1, when="edition_2", default=0)
     device_id: int | None = ue(1, when="node_id_present_flag", default=None)
     parameter_id: int | None = ue(5, when="node_id_present_flag", default=None)
-    put_node_depth: int | None = ue(
-        4, when="node_id_present_flag", default=None, meaning="0 is the base model"
-    )
-    parent_node_id_present_flag: int = u(
-        1, when="edition_2 and mps_parent_signalling_enabled_flag", default=0
-    )
+    put_node_depth: int | None = ue(4, when="node_id_present_flag", default=None, meaning="0 is the base model")
+    parent_node_id_present_flag: int = u(1, when="edition_2 and mps_parent_signalling_enabled_flag", default=0)
     parent_node_id_type: int = u(
         2,
         when="parent_node_id_present_flag",
         default=0,
         meaning=ParentNodeIdType,
-        require=unsupported_unless(
-            "parent_node_id_type <= ICNN_NDU_PL_SHA512", "reserved type of parent node id"
-        ),
+        require=unsupported_unless("parent_node_id_type <= ICNN_NDU_PL_SHA512", "reserved type of parent node id"),
     )
     temporal_context_modeling_flag: int = u(1, when="parent_node_id_present_flag", default=0)
     parent_by_id = local("parent_node_id_present_flag and parent_node_id_type == ICNN_NDU_ID")

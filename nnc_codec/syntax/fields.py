@@ -99,6 +99,13 @@ class Element:
         return self.when is not None and self.default is None
 
     @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Everything that is evaluated for this element."""
+        plain = (self.width, self.count, self.when, self.inferred, self.low, self.high)
+        checks = (check.expression for check in self.require)
+        return (*(e for e in plain if e is not None), *(e for _, e in self.args), *checks)
+
+    @property
     def fixed_width(self) -> int:
         """Width or order if it is a number, else 0."""
         return int(self.width.source) if self.width is not None and self.width.source.isdigit() else 0
@@ -233,9 +240,7 @@ class Structure:
     def to_dict(self) -> dict[str, Any]:
         """The elements in bitstream order as JSON types: bytes in hexadecimal, absent elements left out."""
         return {
-            e.name: _plain(vars(self)[e.name])
-            for e in self.elements
-            if e.is_value and vars(self)[e.name] is not None
+            e.name: _plain(vars(self)[e.name]) for e in self.elements if e.is_value and vars(self)[e.name] is not None
         }
 
 
@@ -293,9 +298,7 @@ def _validate(cls: type[Structure]) -> None:
         inputs = (element.when, element.count, element.width, element.inferred)
         _resolve(where, seen, *inputs)
         _resolve(where, seen | {"index"}, *(value for _, value in element.args))
-        if element.structure is not None and {n for n, _ in element.args} != set(
-            element.structure.parameters
-        ):
+        if element.structure is not None and {n for n, _ in element.args} != set(element.structure.parameters):
             raise TypeError(f"{where}: parameters of {element.structure.__name__} do not match")
         seen.add(element.name)
         _resolve(where, seen, element.low, element.high, *(check.expression for check in element.require))

@@ -21,7 +21,7 @@ _SCALARS = {"ue": "std::uint64_t", "i": "std::int64_t", "ie": "std::int64_t", "f
             "st": "std::string_view", "bits": "std::vector<std::uint8_t>", "data": "Bytes"}  # fmt: skip
 
 
-_PYTHON_ONLY = ("unit_index", "max_units", "reference_list", "base")
+_PYTHON_ONLY = ("max_units", "reference_list", "base")
 
 
 def _load(name: str) -> Any:

@@ -25,9 +25,7 @@ class SparsificationPerformanceMap(Structure):
     """``sparsification_performance_map()``."""
 
     spm_count_thresholds: int = u(8)
-    entries: tuple[SparsificationEntry, ...] = nested(
-        SparsificationEntry, count="max(spm_count_thresholds, 1) - 1"
-    )
+    entries: tuple[SparsificationEntry, ...] = nested(SparsificationEntry, count="max(spm_count_thresholds, 1) - 1")
 
 
 @structure()
@@ -95,6 +93,4 @@ class DecompositionPerformanceMap(Structure):
     """``decomposition_performance_map()``."""
 
     dpm_count_thresholds: int = u(8)
-    entries: tuple[DecompositionEntry, ...] = nested(
-        DecompositionEntry, count="max(dpm_count_thresholds, 1) - 1"
-    )
+    entries: tuple[DecompositionEntry, ...] = nested(DecompositionEntry, count="max(dpm_count_thresholds, 1) - 1")

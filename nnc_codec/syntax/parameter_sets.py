@@ -31,9 +31,7 @@ class ModelParameterSet(Structure):
     base_model_id_present_flag: int = u(1, when="edition_2", default=0)
     validation_set_performance_present_flag: int = u(1, when="edition_2", default=0)
     metric_type_performance_map_valid_flag: int = u(1, when="edition_2", default=0)
-    mps_parent_signalling_enabled_flag: int = u(
-        1, when="edition_2", default=0, meaning="data units name their parents"
-    )
+    mps_parent_signalling_enabled_flag: int = u(1, when="edition_2", default=0, meaning="data units name their parents")
     nnr_pre_flag: int = u(1, when="mps_parent_signalling_enabled_flag", default=0)
     nnr_reserved_zero_1bit: int | None = u(
         1, when="edition_2 and not mps_parent_signalling_enabled_flag", default=None, reserved=0
@@ -59,9 +57,7 @@ class ModelParameterSet(Structure):
     decomposition_performance_map: DecompositionPerformanceMap | None = nested(
         DecompositionPerformanceMap, when="mps_decomposition_performance_map_flag", default=None
     )
-    validation_set_performance: float | None = flt(
-        when="validation_set_performance_present_flag", default=None
-    )
+    validation_set_performance: float | None = flt(when="validation_set_performance_present_flag", default=None)
     unit_end = align()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,13 @@ from .data_unit import CompressedDataUnitHeader
 from .enums import NnrUnitType, PayloadType
 from .fields import Structure
 from .parameter_sets import LayerParameterSet, ModelParameterSet
+from .quick_read import PlainBits, quick_reader
 from .topology import TopologyUnitPayload
 from .trace import TraceEntry, TracingReader
 from .units import AggregateUnitPayload, QuantizationUnitPayload, UnitHeader, UnitSize
 
 Buffer = bytes | bytearray | memoryview
-Payload = (
-    ModelParameterSet
-    | LayerParameterSet
-    | TopologyUnitPayload
-    | QuantizationUnitPayload
-    | AggregateUnitPayload
-)
+Payload = ModelParameterSet | LayerParameterSet | TopologyUnitPayload | QuantizationUnitPayload | AggregateUnitPayload
 
 _PAYLOADS: dict[int, type[Structure]] = {
     NnrUnitType.NNR_MPS: ModelParameterSet,
@@ -115,7 +110,7 @@ def read_unit(
     offset: int = 0,
     context: Context | None = None,
     *,
-    index: int | None = None,
+    index: int = 0,
     trace: list[TraceEntry] | None = None,
 ) -> Unit:
     """Read the unit that starts at byte ``offset``.
@@ -124,7 +119,7 @@ def read_unit(
         buffer: the bitstream; nothing outside the unit is looked at.
         offset: first byte of the unit.
         context: what the units before said; the default is the start of a bitstream.
-        index: position of the unit for messages; the default is what the context has counted.
+        index: position of the unit among the units of the bitstream.
         trace: receives every element in order, each bit of the unit exactly once.
 
     Raises:
@@ -134,31 +129,40 @@ def read_unit(
     """
     context = context or _START
     data = buffer if isinstance(buffer, bytes) else memoryview(buffer).cast("B")
-    index = context.unit_index if index is None else index
     if offset < 0:
         raise InvalidArgumentError(f"a unit cannot start at byte {offset}")
-    get = reader if trace is None else tracer
+    if trace is not None:
+        bits = TracingReader(data, offset, len(data), unit=index, entries=trace)
+        return _read_unit(bits, offset, context, index, tracer, _step_into)
+    try:
+        return _read_unit(PlainBits(data, offset), offset, context, index, quick_reader)
+    except ValueError:
+        pass  # something is not in order: read it again, to say what
+    return _read_unit(BitReader(data, offset, unit=index), offset, context, index, reader)
 
-    def over(start: int, stop: int) -> BitReader:
-        if trace is None:
-            return BitReader(data, start, stop, unit=index)
-        return TracingReader(data, start, stop, unit=index, entries=trace)
 
-    bits = over(offset, len(data))
-    _step_into(bits, "nnr_unit_size", UnitSize)
-    size: UnitSize = get(UnitSize)(bits, context)
-    if size.nnr_unit_size > context.max_unit_bytes:
-        raise LimitExceededError(f"a unit of {size.nnr_unit_size} bytes", unit=index, bit_offset=8 * offset)
-    end = offset + size.nnr_unit_size
-    if end > len(data):
-        raise TruncatedError(
-            f"a unit of {size.nnr_unit_size} bytes where {len(data) - offset} are left",
-            unit=index,
-            bit_offset=8 * offset,
-        )
-    bits = over(bits.position >> 3, end)
+def _read_unit(
+    bits: BitReader,
+    offset: int,
+    context: Context,
+    index: int,
+    get: Callable[[type[Structure]], Callable[..., Any]],
+    step_into: Callable[[Any, str, type[Structure]], None] | None = None,
+) -> Unit:
+    if step_into is not None:
+        step_into(bits, "nnr_unit_size", UnitSize)
+    unit_size: UnitSize = get(UnitSize)(bits, context)
+    size = unit_size.nnr_unit_size
+    if size > context.max_unit_bytes:
+        raise LimitExceededError(f"a unit of {size} bytes", unit=index, bit_offset=8 * offset)
+    end = offset + size
+    if 8 * end > bits.end:
+        left = (bits.end >> 3) - offset
+        raise TruncatedError(f"a unit of {size} bytes where {left} are left", unit=index, bit_offset=8 * offset)
+    bits.end = 8 * end
     bits.unit_type = _NAMES.get(bits.data[bits.position >> 3] >> 2, "")
-    _step_into(bits, "nnr_unit_header", UnitHeader)
+    if step_into is not None:
+        step_into(bits, "nnr_unit_header", UnitHeader)
     header: UnitHeader = get(UnitHeader)(bits, context)
     if bits.position & 7:
         bits.fail("corrupt", "nnr_unit_header", "does not end on a byte boundary")
@@ -166,7 +170,8 @@ def read_unit(
     structure = _PAYLOADS.get(header.nnr_unit_type)
     payload: Any = None
     if structure is not None:
-        _step_into(bits, "payload", structure)
+        if step_into is not None:
+            step_into(bits, "payload", structure)
         payload = get(structure)(bits, context, *_payload_parameters(header))
     elif header.compressed_data_unit_header is not None:
         _check_data_unit(header.compressed_data_unit_header, end - payload_offset, bits)
@@ -178,18 +183,19 @@ def read_unit(
     if bits.position != bits.end:
         bits.at = bits.position
         bits.fail("corrupt", "nnr_unit_size", f"{(bits.end - bits.position + 7) >> 3} bytes after the syntax")
-    return Unit(
-        index, offset, size.nnr_unit_size, header, payload, payload_offset,
-        bool(size.nnr_unit_size_flag), tuple(bits.warnings),
+    unit = object.__new__(Unit)  # the constructor of a frozen dataclass costs as much as reading ten elements
+    unit.__dict__.update(
+        index=index, offset=offset, size=size, header=header, payload=payload, payload_offset=payload_offset,
+        long_form=bool(unit_size.nnr_unit_size_flag), warnings=tuple(bits.warnings),
     )  # fmt: skip
+    return unit
 
 
 _START = Context()
 
 
-def _step_into(bits: BitReader, name: str, structure: type[Structure]) -> None:
-    if isinstance(bits, TracingReader):
-        bits.places[:] = [(f"{name}.", structure, False)]
+def _step_into(bits: TracingReader, name: str, structure: type[Structure]) -> None:
+    bits.places[:] = [(f"{name}.", structure, False)]
 
 
 def _payload_parameters(header: UnitHeader) -> tuple[int, ...]:
@@ -197,9 +203,7 @@ def _payload_parameters(header: UnitHeader) -> tuple[int, ...]:
     return () if topology is None else (topology.topology_storage_format,)
 
 
-def _check_data_unit(
-    header: CompressedDataUnitHeader, payload_bytes: int, bits: BitReader | BitWriter
-) -> None:
+def _check_data_unit(header: CompressedDataUnitHeader, payload_bytes: int, bits: BitReader | BitWriter) -> None:
     """What the header and the size of the payload say about each other."""
     if header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
         elements = 1
@@ -271,17 +275,18 @@ def trace_units(buffer: Buffer, context: Context | None = None) -> Iterator[list
     """
     context = context or _START
     size = memoryview(buffer).nbytes
-    offset = 0
+    offset = index = 0
     while offset < size:
         entries: list[TraceEntry] = []
         try:
-            unit = read_unit(buffer, offset, context, trace=entries)
+            unit = read_unit(buffer, offset, context, index=index, trace=entries)
         except NNRError:
             yield entries
             raise
         yield entries
         context = context.after(unit)
         offset = unit.end
+        index += 1
 
 
 def scan_units(buffer: Buffer, context: Context | None = None) -> Iterator[tuple[Unit, Context]]:
@@ -294,14 +299,15 @@ def scan_units(buffer: Buffer, context: Context | None = None) -> Iterator[tuple
     size = memoryview(buffer).nbytes
     if size == 0:
         raise CorruptError("an empty bitstream")
-    offset = 0
+    offset = index = 0
     while offset < size:
-        if context.unit_index >= context.max_units:
+        if index >= context.max_units:
             raise LimitExceededError(f"more than {context.max_units} units", bit_offset=8 * offset)
-        unit = read_unit(buffer, offset, context)
+        unit = read_unit(buffer, offset, context, index=index)
         yield unit, context
         context = context.after(unit)
         offset = unit.end
+        index += 1
 
 
 __all__ = ["Payload", "Unit", "read_unit", "scan_units", "unit_type_name", "write_unit"]

@@ -14,9 +14,7 @@ class UnitSize(Structure):
     """``nnr_unit_size()``: bytes of the whole unit, these two or four included."""
 
     nnr_unit_size_flag: int = u(1, meaning="size in 31 bits")
-    nnr_unit_size: int = u(
-        "31 if nnr_unit_size_flag else 15", range=("5 if nnr_unit_size_flag else 3", (1 << 31) - 1)
-    )
+    nnr_unit_size: int = u("31 if nnr_unit_size_flag else 15", range=("5 if nnr_unit_size_flag else 3", (1 << 31) - 1))
 
 
 @structure(exports=("general_profile_idc",), counter="start_units")
@@ -95,13 +93,9 @@ class UnitHeader(Structure):
         6,
         meaning=NnrUnitType,
         require=(
-            corrupt_unless(
-                "nnr_unit_type == NNR_STR or start_units > 0", "the first unit is not a start unit"
-            ),
+            corrupt_unless("nnr_unit_type == NNR_STR or start_units > 0", "the first unit is not a start unit"),
             corrupt_unless("nnr_unit_type != NNR_STR or start_units == 0", "a second start unit"),
-            corrupt_unless(
-                "nnr_unit_type != NNR_MPS or model_parameter_sets == 0", "a second model parameter set"
-            ),
+            corrupt_unless("nnr_unit_type != NNR_MPS or model_parameter_sets == 0", "a second model parameter set"),
             corrupt_unless(
                 "nnr_unit_type < NNR_LPS or nnr_unit_type > NNR_AGG or model_parameter_sets > 0",
                 "comes before the model parameter set",
@@ -119,9 +113,7 @@ class UnitHeader(Structure):
             "how data units split over several are joined is not confirmed",
         ),
     )
-    start_unit_header: StartUnitHeader | None = nested(
-        StartUnitHeader, when="nnr_unit_type == NNR_STR", default=None
-    )
+    start_unit_header: StartUnitHeader | None = nested(StartUnitHeader, when="nnr_unit_type == NNR_STR", default=None)
     layer_parameter_set_unit_header: LayerParameterSetUnitHeader | None = nested(
         LayerParameterSetUnitHeader, when="nnr_unit_type == NNR_LPS", default=None
     )

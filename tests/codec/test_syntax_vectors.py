@@ -21,7 +21,7 @@ def test_vectors_read_and_write_to_the_same_bytes(path: Path) -> None:
         assert not unit.warnings
         copies.append(rewritten(data, unit, context))
         trace: list[TraceEntry] = []
-        assert read_unit(data, unit.offset, context, trace=trace) == unit
+        assert read_unit(data, unit.offset, context, index=unit.index, trace=trace) == unit
     assert b"".join(copies) == data
     assert_traced(data)
 
