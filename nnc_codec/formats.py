@@ -81,7 +81,9 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         include: shell patterns; tensors that match are coded although a rule of thumb would leave them plain
             (never those whose coding would break the model). With patterns the others follow the usual rules.
         exclude: shell patterns; tensors that match stay plain. Stronger than `include`.
-        min_elements: smaller tensors stay plain.
+        min_elements: smaller tensors are coded finely, like vectors.
+        group_below: tensors of fewer elements share bitstreams. 0 leaves vectors and tensors below `min_elements`
+            plain and gives every other tensor a bitstream of its own. Formats with one bitstream ignore it.
         external_data: payloads in a file beside the model; ``None`` decides by size. Formats without such a
             thing ignore it.
         topology: how an NNR bitstream carries the model beside its tensors; ``"none"`` leaves it out. Formats
@@ -96,13 +98,14 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_elements: int = 1024
+    group_below: int = 4096
     external_data: bool | None = None
     topology: Literal["deflate", "raw", "none"] = "deflate"
     jobs: int = 0
     force: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("min_elements", 0), ("jobs", 0)):
+        for name, low in (("min_elements", 0), ("group_below", 0), ("jobs", 0)):
             if getattr(self, name) < low:
                 raise InvalidArgumentError(f"{name} = {getattr(self, name)} is below {low}")
         if not 0 <= self.qp_density <= 7:

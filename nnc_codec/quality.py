@@ -36,6 +36,18 @@ FULL_SIZE = 1 << 20
 SIZE_EXPONENT = 0.25
 """The step of a tensor of N elements shrinks by (N / FULL_SIZE) ** SIZE_EXPONENT."""
 
+FINE_STEP_PER_RMS = 2.0**-8
+"""Step of vectors and small tensors in units of their rms: 55 dB, at about 10 bits a value.
+
+They are added to or multiplied with whole channels and are a few percent of a model, so that their error should
+vanish beside that of the weights, which is at 30 to 40 dB."""
+
+MAX_RECIPROCAL_GAIN = 256.0
+"""Values that are divided by are judged by their smallest ones, but at least by their rms divided by this."""
+
+_LEAST_VARIANCE = 1e-5
+"""What ONNX adds to a variance before it divides."""
+
 _GRID_BITS = 8
 """Values that are multiples of a power of two and need at most so many bits lie on a grid."""
 
@@ -74,6 +86,28 @@ def choose_quality(
     reference = FULL_SIZE if total_elements is None else min(FULL_SIZE, max(total_elements, 1))
     size = min(1.0, array.size / reference) ** SIZE_EXPONENT
     return _representable(Quality(unbounded_qp_for_step(STEP_PER_RMS * spread * size, qp_density), method), qp_density)
+
+
+def fine_quality(
+    array: npt.NDArray[Any], *, reciprocal: bool = False, method: Method = "dq", qp_density: int = 2
+) -> Quality:
+    """A quality at which a vector or a small tensor loses nothing visible.
+
+    Args:
+        array: finite float tensor of any shape.
+        reciprocal: what counts is the square root of one over the values, as of variances.
+        method: as for :func:`choose_quality`.
+        qp_density: as for :func:`choose_quality`.
+    """
+    grid = _grid_exponent(array)
+    if grid is not None:
+        return _representable(Quality(grid << qp_density, "uniform"), qp_density)
+    values = np.abs(array.reshape(-1).astype(np.float64))
+    spread = math.sqrt(np.mean(np.square(values)))
+    if reciprocal:
+        small = 1.0 / math.sqrt(np.mean(1.0 / np.square(values + _LEAST_VARIANCE)))
+        spread = min(spread, max(small, spread / MAX_RECIPROCAL_GAIN))
+    return _representable(Quality(unbounded_qp_for_step(FINE_STEP_PER_RMS * spread, qp_density), method), qp_density)
 
 
 def _representable(quality: Quality, qp_density: int) -> Quality:

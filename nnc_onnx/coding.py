@@ -15,8 +15,8 @@ import numpy as np
 import nnc_codec
 from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
-from nnc_codec.params import EncodeParams, Method, TensorParams
-from nnc_codec.quality import choose_quality
+from nnc_codec.params import EncodeParams, Method
+from nnc_codec.quality import choose_quality, fine_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 
@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 CARRIAGE_OVERHEAD = 320
 """Bytes that a decode node, its names, its value_info and its manifest entry take beside the payload."""
 
+MEMBER_OVERHEAD = 12
+"""Bytes that a tensor of a group takes beside its data unit: its shape, its place, its name a second time."""
+
 MAX_DEFAULT_ERROR = 0.1
 """Relative rms error above which a tensor stays plain unless the user chose the qp; usual are 0.01 to 0.04."""
+
+_HEAD_BYTES = 12
+"""Start unit and parameter set, which a group has once."""
 
 _CHUNK = 1 << 20
 
@@ -66,7 +72,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     """Code one tensor, or say why it has to stay plain.
 
     Args:
-        planned: a tensor without a reason to stay plain.
+        planned: a tensor that is to be coded.
         folder: where its external data lie.
         options: how to code it.
         total_elements: values of all tensors that are coded.
@@ -80,13 +86,19 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     if element is None:
         return "element type cannot be coded"
     if element.is_float:
-        outcome = _float_params(array, options, total_elements, planned.chosen)
+        outcome = _float_params(array, options, total_elements, planned)
     else:
         outcome = _integer_params(array, options)
     if isinstance(outcome, str):
         return outcome
+    in_group = planned.elements < options.group_below
+    if in_group:
+        outcome = msgspec.structs.replace(outcome, node_id=False)
     payload = nnc_codec.encode({planned.name: array}, outcome)
-    if len(payload) + CARRIAGE_OVERHEAD >= planned.nbytes:
+    size = len(payload) + CARRIAGE_OVERHEAD
+    if in_group:
+        size = len(payload) - len(planned.name.encode()) - _HEAD_BYTES + MEMBER_OVERHEAD
+    if size >= planned.nbytes:
         return "coding would not make it smaller"
     start = time.perf_counter()
     decoded = nnc_codec.decode_single(payload, element.dtype, planned.shape)
@@ -119,8 +131,9 @@ def _payload_type(is_float: bool, method: Method) -> str:
 
 
 def _float_params(
-    array: NDArray[Any], options: PackOptions, total_elements: int, chosen: TensorParams | None
+    array: NDArray[Any], options: PackOptions, total_elements: int, planned: PlannedTensor
 ) -> EncodeParams | str:
+    chosen = planned.chosen
     with np.errstate(over="ignore"):
         values = np.asarray(array, np.float32)
     if not np.isfinite(values).all():
@@ -129,6 +142,10 @@ def _float_params(
         return "it contains NaN or infinity"
     if chosen is not None and chosen.qp is not None:
         qp, method = chosen.qp, chosen.method or options.method
+    elif planned.care != "usual":
+        qp, method = fine_quality(
+            values, reciprocal=planned.care == "reciprocal", method=options.method, qp_density=options.qp_density
+        )
     elif options.qp is None:
         qp, method = choose_quality(
             values,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import carriage
+from .grouping import Group
 from .plan import PlannedTensor
+from .roles import implies_shape
 from .tensors import raw_tensor
 from .usage import Usage
 from .walk import GraphPath, common_prefix
@@ -45,20 +47,30 @@ class _Changes:
         self.gone_nodes: set[int] = set()
         self.decodes: list[Insertion] = []
         self.payloads: dict[str, Insertion] = {}
+        self.groups: list[Group] = []
+        self.typed: list[PlannedTensor] = []
+
+    def remove(self, planned: PlannedTensor, payload: str) -> None:
+        """Take out a tensor that `payload` stands for."""
+        if planned.origin == "constant":
+            self.gone_nodes.add(planned.position)
+        else:
+            self.gone_tensors[planned.name] = payload
 
 
-def insert_decode_nodes(usage: Usage, insertions: Sequence[Insertion], put: Put) -> None:
+def insert_decode_nodes(usage: Usage, insertions: Sequence[Insertion], put: Put, groups: Sequence[Group] = ()) -> None:
     """Replace tensors by payloads and decode nodes.
 
     Every graph stays topologically sorted: a decode node follows the node that makes its `after`, or
-    comes first. A payload takes the place of its tensor among the initializers.
+    comes first. A payload takes the place of its tensor among the initializers, that of a group comes last.
 
     Args:
         usage: of the model, whose graphs are changed in place.
         insertions: what to insert, in the model's order.
         put: called once per payload with its new TensorProto.
+        groups: tensors that share nodes and payloads.
     """
-    changes = _collect(insertions)
+    changes = _collect(usage, insertions, groups)
     # Inner graphs first: rebuilding the node list of an outer graph copies the graphs inside.
     for path in sorted(changes, key=len, reverse=True):
         graph = usage.graphs[path]
@@ -67,18 +79,21 @@ def insert_decode_nodes(usage: Usage, insertions: Sequence[Insertion], put: Put)
         _edit_value_info(graph, changes[path])
 
 
-def _collect(insertions: Sequence[Insertion]) -> dict[GraphPath, _Changes]:
+def _collect(usage: Usage, insertions: Sequence[Insertion], groups: Sequence[Group]) -> dict[GraphPath, _Changes]:
     changes: defaultdict[GraphPath, _Changes] = defaultdict(_Changes)
     homes: dict[str, list[Insertion]] = {}
     for insertion in insertions:
         planned = insertion.planned
-        source = changes[planned.path]
-        if planned.origin == "constant":
-            source.gone_nodes.add(planned.position)
-        else:
-            source.gone_tensors[planned.name] = insertion.decode.payload
+        changes[planned.path].remove(planned, insertion.decode.payload)
         changes[insertion.path].decodes.append(insertion)
+        changes[insertion.path].typed.append(planned)
         homes.setdefault(insertion.decode.payload, []).append(insertion)
+    for group in groups:
+        changes[group.path].groups.append(group)
+        for item in group.members:
+            changes[item.planned.path].remove(item.planned, group.payload_name)
+            if not implies_shape(usage, item.planned.value):
+                changes[group.path].typed.append(item.planned)
     for name, users in homes.items():
         changes[common_prefix([user.path for user in users])].payloads[name] = users[0]
     return dict(changes)
@@ -95,13 +110,19 @@ def _edit_nodes(graph: onnx.GraphProto, changes: _Changes) -> None:
         node.name = _node_name(insertion.planned, taken)
         taken.add(node.name)
         waiting[after if after in produced else None].append(node)
-    nodes = waiting.pop(None, [])
+    nodes = [_group_node(group) for group in changes.groups] + waiting.pop(None, [])
     for node in kept:
         nodes.append(node)
         for name in node.output:
             nodes.extend(waiting.pop(name, []))
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _group_node(group: Group) -> onnx.NodeProto:
+    tensors = [item.planned for item in group.members]
+    names, shapes = [tensor.name for tensor in tensors], [tensor.shape for tensor in tensors]
+    return carriage.make_group_node(group.payload_name, names, shapes, group.crc32, group.element)
 
 
 def _node_name(planned: PlannedTensor, taken: set[str]) -> str:
@@ -120,17 +141,20 @@ def _edit_initializers(graph: onnx.GraphProto, changes: _Changes, put: Put) -> N
         if payload is None:
             tensors.append(tensor)
         elif payload in left:
-            tensors.append(_payload_tensor(payload, left.pop(payload), put))
-    tensors.extend(_payload_tensor(name, insertion, put) for name, insertion in left.items())
+            insertion = left.pop(payload)
+            tensors.append(_payload_tensor(payload, insertion.payload, insertion.planned.proto.doc_string, put))
+    for name, insertion in left.items():
+        tensors.append(_payload_tensor(name, insertion.payload, insertion.planned.proto.doc_string, put))
+    tensors.extend(_payload_tensor(group.payload_name, group.payload, "", put) for group in changes.groups)
     del graph.initializer[:]
     graph.initializer.extend(tensors)
 
 
-def _payload_tensor(name: str, insertion: Insertion, put: Put) -> onnx.TensorProto:
-    tensor = raw_tensor(name, _UINT8, (len(insertion.payload),), None)
-    if insertion.planned.proto.doc_string:
-        tensor.doc_string = insertion.planned.proto.doc_string
-    put(tensor, insertion.payload)
+def _payload_tensor(name: str, payload: bytes, doc_string: str, put: Put) -> onnx.TensorProto:
+    tensor = raw_tensor(name, _UINT8, (len(payload),), None)
+    if doc_string:
+        tensor.doc_string = doc_string
+    put(tensor, payload)
     return tensor
 
 
@@ -139,10 +163,8 @@ def _edit_value_info(graph: onnx.GraphProto, changes: _Changes) -> None:
 
     # Without it everything downstream of the decoded tensors would lose its shape: no tool knows the
     # operators.
-    typed = {value.name for value in (*graph.value_info, *graph.output)}
-    for insertion in changes.decodes:
-        decode = insertion.decode
-        if decode.output not in typed:
-            graph.value_info.append(
-                helper.make_tensor_value_info(decode.output, decode.element.onnx_type, decode.shape)
-            )
+    known = {value.name for value in (*graph.value_info, *graph.output)}
+    for planned in changes.typed:
+        if planned.name not in known:
+            information = helper.make_tensor_value_info(planned.name, planned.proto.data_type, planned.shape)
+            graph.value_info.append(information)

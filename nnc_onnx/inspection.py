@@ -12,7 +12,7 @@ from nnc_codec.report import InspectReport, TensorReport
 
 from . import carriage
 from .model_io import Model, load
-from .payloads import Entries, PackedTensor, manifest_of, open_payload, packed_tensors
+from .payloads import Entries, PackedTensor, manifest_of, open_payload, packed_tensors, read_payload
 from .plan import PlannedTensor, plan_tensors
 from .tensors import read_bytes
 from .usage import Usage
@@ -41,7 +41,8 @@ def inspect(source: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) 
     coded, shared = [], set[str]()
     for tensor in packed:
         coded.append(describe(tensor, model, entries, limits, shared=tensor.payload.name in shared))
-        shared.add(tensor.payload.name)
+        if tensor.group is None:
+            shared.add(tensor.payload.name)
     return InspectReport(
         format="onnx",
         source=str(source),
@@ -65,10 +66,12 @@ def describe(
         NNRError: the headers cannot be read.
     """
     decode = tensor.decode
-    payload = read_bytes(tensor.payload, model.folder).data
+    payload = read_payload(tensor, model) if tensor.group else read_bytes(tensor.payload, model.folder).data
     unit = open_payload(tensor, payload, limits)
     entry = entries.find(decode)
     detail: dict[str, str | int] = {"payload": decode.payload, "crc32": f"{decode.crc32:08x}"}
+    if decode.member is not None:
+        detail["unit"] = decode.member
     if decode.after:
         detail["after"] = decode.after
     if tensor.path:
@@ -79,7 +82,7 @@ def describe(
         dtype=decode.element.dtype_name,
         treatment="coded",
         original_bytes=decode.nbytes,
-        stored_bytes=payload.nbytes,
+        stored_bytes=payload.nbytes if tensor.group is None else tensor.group.unit_size(tensor, model.folder),
         payload_type=unit.payload_type.name.removeprefix("NNR_PT_"),
         method=unit.method,
         qp=unit.qp,

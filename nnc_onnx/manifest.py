@@ -48,6 +48,37 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.payload or self.name + PAYLOAD_SUFFIX
 
 
+class GroupEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Small tensors that share a payload.
+
+    Attributes:
+        payload: name of the payload initializer.
+        sha256: as in :class:`TensorEntry`.
+        positions: per tensor, in the order of the node's outputs, the index it had among the initializers of its
+            graph, or, of the value of a Constant node, minus one minus the node's index.
+        error: the largest errors of all its tensors.
+    """
+
+    payload: str
+    sha256: str
+    positions: tuple[int, ...]
+    error: ErrorMeasure | None = None
+
+    def entry(self, member: int, name: str, shape: tuple[int, ...], dtype: str) -> TensorEntry:
+        """What is known of one tensor."""
+        position = self.positions[member]
+        return TensorEntry(
+            name=name,
+            shape=shape,
+            sha256=self.sha256,
+            dtype=dtype,
+            payload=self.payload,
+            position=position if position >= 0 else -1 - position,
+            origin="initializer" if position >= 0 else "constant",
+            error=self.error,
+        )
+
+
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of :class:`nnc_codec.formats.PackOptions` that decide the payloads."""
 
@@ -55,6 +86,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     qp: int | None = None
     qp_density: int = 2
     min_elements: int = 0
+    group_below: int = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -66,6 +98,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             qp=options.qp,
             qp_density=options.qp_density,
             min_elements=options.min_elements,
+            group_below=options.group_below,
             include=options.include,
             exclude=options.exclude,
         )
@@ -80,7 +113,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source_sha256: SHA-256 over the bytes of the source model's files, the ModelProto first, in
             hexadecimal.
         parameters: options of the packer.
-        tensors: packed tensors in the order of the source model.
+        tensors: packed tensors with a payload of their own, in the order of the source model.
+        groups: those that share one.
     """
 
     format: str
@@ -88,6 +122,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_sha256: str
     parameters: Parameters
     tensors: tuple[TensorEntry, ...] = ()
+    groups: tuple[GroupEntry, ...] = ()
 
     def to_json(self) -> str:
         """Compact JSON."""

@@ -42,12 +42,12 @@ def code_all(
     Returns:
         The coded tensors in the model's order, and by index why the others of the wanted ones stay plain.
     """
-    wanted = [index for index, tensor in enumerate(planned) if tensor.reason is None]
+    wanted = [index for index, tensor in enumerate(planned) if tensor.is_coded]
     owners = _owners(planned, wanted, folder)
     unique = [index for index in wanted if owners[index] == index]
     # The largest first keeps all workers busy until the end.
     unique.sort(key=lambda index: (-planned[index].nbytes, index))
-    elements = sum(planned[index].elements for index in unique)
+    elements = sum(planned[index].elements for index in unique if planned[index].reason is None)
     total = sum(planned[index].nbytes for index in unique)
     results: dict[int, Coded | str] = {}
     done = 0
@@ -81,7 +81,7 @@ def _owners(planned: list[PlannedTensor], wanted: list[int], folder: Path) -> di
     alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for index in wanted:
         tensor = planned[index]
-        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes].append(index)
+        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes, tensor.care].append(index)
     owners = {}
     for group in alike.values():
         first: dict[bytes, int] = {}
@@ -116,13 +116,14 @@ def tensor_reports(
             treatment="plain",
             original_bytes=tensor.nbytes,
             stored_bytes=tensor.nbytes,
-            reason=tensor.reason or reasons.get(index),
+            reason=reasons.get(index) or tensor.reason,
         )
         if item is not None:
             coded = item.coded
             report = msgspec.structs.replace(
                 report,
                 treatment="coded",
+                reason=None,
                 stored_bytes=len(coded.payload),
                 payload_type=coded.payload_type,
                 method=coded.method,

@@ -20,7 +20,7 @@ from nnc_codec.files import access_error, require_readable
 from nnc_codec.formats import Kind
 from nnc_codec.limits import Limits
 from nnc_codec.report import ErrorMeasure
-from nnc_codec.surgery import Topology, model_parameter_set, topologies
+from nnc_codec.surgery import Topology, model_parameter_set, topologies, with_topology
 from nnc_codec.syntax.enums import NnrUnitType, TopologyStorageFormat
 
 from .carriage import metadata
@@ -36,6 +36,8 @@ FORMAT = "1"
 SUFFIX = ".nnr"
 _NPZ_HINT = "the tensors can be had with -o FILE.npz"
 _HEAD = 8
+
+_PARAMETERS = (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS)
 
 
 class NnrRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -212,11 +214,11 @@ def remove_record(proto: onnx.ModelProto) -> None:
 
 def units_digest(bitstream: Bitstream) -> str:
     """:attr:`NnrRecord.units_sha256` of a bitstream; the order of its units does not count."""
-    digests = sorted(
-        hashlib.sha256(bitstream.unit_bytes(unit.index)).digest()
-        for unit in bitstream.units
-        if unit.data_unit is not None
-    )
+    parts = [bitstream.unit_bytes(unit.index) for unit in bitstream.units if unit.data_unit is not None]
+    head = [bitstream.unit_bytes(unit.index) for unit in bitstream.units if unit.header.nnr_unit_type in _PARAMETERS]
+    # The parameter set says whether there is a topology, which is no part of the digest.
+    parts.append(with_topology(Bitstream(b"".join(head))))
+    digests = sorted(hashlib.sha256(part).digest() for part in parts)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

@@ -16,6 +16,7 @@ from nnc_codec.report import ConvertedTensor, ConvertReport, ErrorMeasure
 from nnc_codec.surgery import with_topology
 
 from . import carriage
+from .grouping import group_tensors
 from .hollow import clear_values
 from .manifest import Manifest, Parameters, files_digest
 from .model_coding import PackedTensor
@@ -25,6 +26,7 @@ from .nnr_packing import pack_nnr
 from .nnr_sources import coded_payload
 from .nnr_unpacking import Hole, holes_of
 from .packing import Work, entry_of, insert_coded, name_payloads
+from .placement import Placement
 from .plan import PlannedTensor, plan_tensors
 from .usage import Usage
 from .version import producer
@@ -75,15 +77,20 @@ def to_onnx(source: Path, output: Path, options: ConvertOptions, *, limits: Limi
     holes = {id(hole.tensor): hole for hole in holes_of(proto, file.bitstream, bounds)}
     remove_record(proto)
     filled = _fill(proto, holes, file.bitstream, {} if record is None else record.errors)
+    usage, taken = Usage(proto.graph), all_names(proto.graph)
+    below = PackOptions().group_below
+    singles, groups = group_tensors(filled.packed, Placement(usage, ()).graph_for, below, taken)
+    packed = name_payloads(singles, taken)
     manifest = Manifest(
         format=carriage.FORMAT,
         producer=producer() if record is None else record.producer,
         source_sha256=files_digest([source]) if record is None else record.source_sha256,
         parameters=Parameters(method="unknown") if record is None else record.parameters,
-        tensors=tuple(entry_of(item) for item in filled.packed),
+        tensors=tuple(entry_of(item) for item in packed),
+        groups=tuple(group.entry for group in groups),
     )
     model = Model(proto, source.parent, source, (source,))
-    work = Work(model, Usage(proto.graph), filled.planned, filled.packed, {}, manifest, 0.0)
+    work = Work(model, usage, filled.planned, packed, {}, groups, manifest, 0.0)
     with model_writer(output, external=work.volume > EXTERNAL_THRESHOLD, force=options.force) as writer:
         insert_coded(work, writer.put)
         writer.finish(proto)
@@ -126,13 +133,11 @@ def _fill(
         renamed = nnc_codec.open(payload).relabel({hole.name: owner.name})
         packed.append(PackedTensor(tensor, coded_payload(renamed, errors.get(hole.name)), "", owner))
         same = hole.name == owner.name
-        report.append(
-            ConvertedTensor(name=hole.name, target=tensor.name, action="carried" if same else "renamed")
-        )
+        report.append(ConvertedTensor(name=hole.name, target=tensor.name, action="carried" if same else "renamed"))
     for hole in holes.values():
         _decode(hole, bitstream)
         report.append(ConvertedTensor(name=hole.name, target=hole.tensor.name, action="raw", reason="an attribute"))
-    return _Filled(planned, name_payloads(packed, all_names(proto.graph)), tuple(report))
+    return _Filled(planned, packed, tuple(report))
 
 
 def _decode(hole: Hole, bitstream: Bitstream) -> None:

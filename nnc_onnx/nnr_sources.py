@@ -86,9 +86,10 @@ def _carried(model: Model, options: PackOptions) -> CodedModel:
         payload = read_payload(tensor, model)
         entry = entries.find(tensor.decode)
         if entry is not None:
-            check_digest(tensor, payload, entry.sha256)
+            check_digest(tensor, model, entry.sha256)
         coded = coded_payload(bytes(payload), None if entry is None else entry.error)
-        found[value] = (coded, Value(tensor.home, tensor.payload.name))
+        member = "" if tensor.decode.member is None else f"/{tensor.decode.member}"
+        found[value] = (coded, Value(tensor.home, tensor.payload.name + member))
     owners: dict[Value, PlannedTensor] = {}
     packed = []
     for item in planned:

@@ -21,6 +21,7 @@ from nnc_codec.report import PackReport
 
 from . import carriage
 from .edit import Insertion, insert_decode_nodes
+from .grouping import Group, group_tensors
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, embed, load, model_writer, written_bytes
@@ -125,28 +126,47 @@ def pack_model(
 
 
 class Work(NamedTuple):
-    """A model whose tensors are coded and whose graph is not changed yet."""
+    """A model whose tensors are coded and whose graph is not changed yet.
+
+    Attributes:
+        model: as loaded.
+        usage: of its graph.
+        planned: all tensors.
+        packed: coded tensors that have a payload of their own.
+        reasons: by index in `planned`, why a tensor stays plain that was to be coded.
+        groups: coded tensors that share payloads.
+        manifest: of the packed model.
+        encode_seconds: time spent coding.
+        notes: for the user.
+    """
 
     model: Model
     usage: Usage
     planned: list[PlannedTensor]
     packed: list[PackedTensor]
     reasons: dict[int, str]
+    groups: list[Group]
     manifest: Manifest
     encode_seconds: float
     notes: tuple[str, ...] = ()
 
     @property
+    def coded(self) -> list[PackedTensor]:
+        """All coded tensors."""
+        return [*self.packed, *(item for group in self.groups for item in group.members)]
+
+    @property
     def plain(self) -> list[onnx.TensorProto]:
         """Tensors that stay."""
-        gone = {item.planned.value for item in self.packed}
+        gone = {item.planned.value for item in self.coded}
         return [tensor.proto for tensor in self.planned if tensor.value not in gone]
 
     @property
     def volume(self) -> int:
         """Bytes of all tensors of the packed model."""
         payloads = {item.payload_name: len(item.coded.payload) for item in self.packed}
-        return sum(payloads.values()) + sum(map(stored_nbytes, self.plain))
+        shared = sum(len(group.payload) for group in self.groups)
+        return sum(payloads.values()) + shared + sum(map(stored_nbytes, self.plain))
 
 
 def _code(
@@ -165,16 +185,19 @@ def _code(
     if planner is not None:
         planned, notes = planner(model, planned, options, progress)
     start = time.perf_counter()
-    packed, reasons = code_all(planned, model.folder, options, progress)
-    packed = name_payloads(packed, all_names(model.proto.graph))
+    coded, reasons = code_all(planned, model.folder, options, progress)
+    taken = all_names(model.proto.graph)
+    singles, groups = group_tensors(coded, Placement(usage, ()).graph_for, options.group_below, taken)
+    packed = name_payloads(singles, taken)
     manifest = Manifest(
         format=carriage.FORMAT,
         producer=producer(),
         source_sha256=source_digest,
         parameters=Parameters.of(options),
         tensors=tuple(entry_of(item) for item in packed),
+        groups=tuple(group.entry for group in groups),
     )
-    return Work(model, usage, planned, packed, reasons, manifest, time.perf_counter() - start, notes)
+    return Work(model, usage, planned, packed, reasons, groups, manifest, time.perf_counter() - start, notes)
 
 
 def _report(work: Work, *, source: str, output: str, original_bytes: int) -> PackReport:
@@ -184,10 +207,10 @@ def _report(work: Work, *, source: str, output: str, original_bytes: int) -> Pac
         output=output,
         original_bytes=original_bytes,
         packed_bytes=0,
-        tensors=tensor_reports(work.planned, work.packed, work.reasons),
+        tensors=tensor_reports(work.planned, work.coded, work.reasons),
         notes=work.notes,
         encode_seconds=work.encode_seconds,
-        decode_seconds=sum(item.coded.decode_seconds for item in work.packed if item.owner is item.planned),
+        decode_seconds=sum(item.coded.decode_seconds for item in work.coded if item.owner is item.planned),
     )
 
 
@@ -230,7 +253,7 @@ def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None]) ->
             put(tensor, read_bytes(tensor, work.model.folder).data)
     insertions = _insertions(work.usage, work.packed)
     _modernise(work.model.proto)
-    insert_decode_nodes(work.usage, insertions, put)
+    insert_decode_nodes(work.usage, insertions, put, work.groups)
     _mark(work.model.proto, work.manifest)
 
 

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 Origin = Literal["initializer", "constant"]
 
+Care = Literal["usual", "fine", "reciprocal"]
+"""How closely a tensor is coded if nothing was chosen for it: as a weight; as one that is small and added or multiplied
+to many values; as one that is divided by."""
+
+_EXCLUDED = "excluded"
+
+_FEWEST_INTEGERS = 64
+"""Shorter lists of integers are indices that shape inference wants to read."""
+
 FIRST_IR_WITH_OPTIONAL_INPUTS = 4
 """From this IR version on an initializer that is a graph input too is a default which the caller can replace."""
 
@@ -37,7 +46,8 @@ class PlannedTensor(NamedTuple):
         shape: dimensions.
         element: element type, if it is one that can be coded.
         role: what it is to the graph.
-        reason: why it stays plain; ``None`` if it is to be coded.
+        reason: why it is not coded as a weight; ``None`` if it is.
+        care: how closely it is coded; tensors with a `reason` stay plain unless this is finer than ``"usual"``.
         chosen: what it is to be coded with; ``None`` leaves that to its statistics.
     """
 
@@ -52,6 +62,12 @@ class PlannedTensor(NamedTuple):
     role: Role
     reason: str | None
     chosen: TensorParams | None = None
+    care: Care = "usual"
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether to try to code it."""
+        return self.reason is None or self.care != "usual"
 
     @property
     def value(self) -> Value:
@@ -148,9 +164,23 @@ def _treat(
     reason = _must_stay(value, tensor, element, role, reader, fixed)
     if reason is None and value.name in repeated:
         reason = "its name is defined twice"
+    care: Care = "usual"
     if reason is None:
         reason = _preference(value.name, element_count(tensor), role, reader, options)
-    return PlannedTensor(value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason)
+        if element is not None and reason is not None and options.group_below:
+            care = _care(reason, role, reader, element, element_count(tensor))
+    return PlannedTensor(
+        value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason, care=care
+    )
+
+
+def _care(reason: str, role: Role, reader: str, element: ElementType, elements: int) -> Care:
+    """How to code a tensor that is no weight; ``"usual"`` leaves it plain."""
+    if role not in ("vector", "weight") or reason == _EXCLUDED:
+        return "usual"
+    if not element.is_float and elements < _FEWEST_INTEGERS:
+        return "usual"
+    return "reciprocal" if reader == "BatchNormalization input 4" else "fine"
 
 
 def _must_stay(
@@ -186,7 +216,7 @@ def _must_stay(
 def _preference(name: str, elements: int, role: Role, reader: str, options: PackOptions) -> str | None:
     """Reasons that ``include`` overrules."""
     if any(fnmatchcase(name, pattern) for pattern in options.exclude):
-        return "excluded"
+        return _EXCLUDED
     if any(fnmatchcase(name, pattern) for pattern in options.include):
         return None
     if role == "foreign":

@@ -132,6 +132,17 @@ def is_vector_shape(shape: Iterable[int]) -> bool:
     return sum(size > 1 for size in shape) <= 1
 
 
+def implies_shape(usage: Usage, value: Value) -> bool:
+    """Whether no reader of `value` needs its shape to tell that of its own outputs."""
+    uses = usage.uses(value)
+    return bool(uses) and all(
+        use.node is not None
+        and use.node.domain in _KNOWN_DOMAINS
+        and use.position in _VECTOR_INPUTS.get(use.node.op_type, ())
+        for use in uses
+    )
+
+
 class Roles:
     """Roles of the constants of one model."""
 

@@ -30,7 +30,7 @@ from .payloads import (
 )
 from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
 from .usage import Usage, Value
-from .walk import GraphPath
+from .walk import GraphPath, node_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -166,7 +166,7 @@ def _decoded(
         payload = read_payload(tensor, model)
         entry = entries.find(tensor.decode)
         if entry is not None:
-            check_digest(tensor, payload, entry.sha256)
+            check_digest(tensor, model, entry.sha256)
         return decode_payload(tensor, payload, options.limits)
 
     workers = options.jobs or os.cpu_count() or 1
@@ -191,24 +191,19 @@ def _rebuild(
     with_constants: bool,
 ) -> None:
     """Take decode nodes and payloads out of one graph and put the plain tensors in."""
-    protos = {tensor.decode.output: (tensor, proto) for tensor, proto in restored}
-    nodes = []
+    protos = {tensor.decode.output: proto for tensor, proto in restored}
     initializers: list[tuple[int, onnx.TensorProto]] = []
+    constants: list[tuple[int, onnx.NodeProto]] = []
     last = len(graph.initializer) + len(restored)
-    for node in graph.node:
-        if not carriage.is_decode_node(node):
-            nodes.append(node)
-            continue
-        tensor, proto = protos[node.output[0]]
+    for tensor, proto in restored:
         entry = entries.find(tensor.decode)
-        if entry is None:
-            initializers.append((last, proto))
-        elif entry.origin == "initializer":
-            initializers.append((entry.position, proto))
-        elif with_constants:
-            nodes.append(_constant_node(node.name, proto))
+        if entry is not None and entry.origin == "constant" and with_constants:
+            name = tensor.node_name if tensor.group is None else ""
+            constants.append((entry.position, _constant_node(name, proto)))
         else:
-            initializers.append((last, proto))
+            from_initializer = entry is not None and entry.origin == "initializer"
+            initializers.append((entry.position if entry is not None and from_initializer else last, proto))
+    nodes = _with_constants([node for node in graph.node if not carriage.is_decode_node(node)], constants)
     kept = [tensor for tensor in graph.initializer if tensor.name not in payload_names]
     # In ascending order every tensor lands where it was, because all before it are back already.
     for position, proto in sorted(initializers, key=lambda item: item[0]):
@@ -218,6 +213,26 @@ def _rebuild(
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     graph.value_info.extend(information)
+
+
+def _with_constants(nodes: list[onnx.NodeProto], constants: list[tuple[int, onnx.NodeProto]]) -> list[onnx.NodeProto]:
+    """`nodes` with every Constant where it was, or before its first reader if the graph is not what it was."""
+    constants = sorted(constants, key=lambda item: item[0])
+    first_reader: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        for name in node_inputs(node):
+            first_reader.setdefault(name, index)
+    limits = [first_reader.get(node.output[0], len(nodes)) for _, node in constants]
+    for index in reversed(range(len(limits) - 1)):
+        limits[index] = min(limits[index], limits[index + 1])
+    merged: list[onnx.NodeProto] = []
+    done = 0
+    for (position, constant), limit in zip(constants, limits, strict=True):
+        ahead = max(0, min(position - len(merged), limit - done))
+        merged += nodes[done : done + ahead]
+        done += ahead
+        merged.append(constant)
+    return merged + nodes[done:]
 
 
 def _constant_node(name: str, tensor: onnx.TensorProto) -> onnx.NodeProto:

@@ -72,7 +72,7 @@ def verify(
         notes.append("the model has no manifest, so there are no SHA-256 hashes to compare with")
     else:
         checks.append("sha256")
-        findings += _manifest_findings(entries.payload_names, tensors)
+        findings += _manifest_findings(entries, tensors)
     reports = []
     for report, found in _check_tensors(tensors, model, entries, original, options, progress):
         reports.append(report)
@@ -100,8 +100,9 @@ def verify(
     )
 
 
-def _manifest_findings(listed: set[str], tensors: list[PackedTensor]) -> list[Finding]:
+def _manifest_findings(entries: Entries, tensors: list[PackedTensor]) -> list[Finding]:
     """Payloads that only the manifest or only the graph has."""
+    listed = entries.payload_names
     present = {tensor.decode.payload for tensor in tensors}
     errors = [CarriageError(f"payload {name!r} is in the manifest only") for name in sorted(listed - present)]
     errors += [CarriageError(f"payload {name!r} is in the graph only") for name in sorted(present - listed)]
@@ -141,13 +142,13 @@ def _check_tensor(
         dtype=decode.element.dtype_name,
         treatment="coded",
         original_bytes=decode.nbytes,
-        stored_bytes=tensor.payload.dims[0],
+        stored_bytes=tensor.payload.dims[0] if tensor.group is None else 0,
     )
     try:
         payload = read_payload(tensor, model)
         entry = entries.find(decode)
         if entry is not None:
-            check_digest(tensor, payload, entry.sha256)
+            check_digest(tensor, model, entry.sha256)
             if (entry.shape, entry.dtype) != (decode.shape, decode.element.dtype_name):
                 raise CarriageError("shape or type is not the manifest's", tensor=decode.output)
         report = describe(tensor, model, entries, options.limits)

@@ -1,12 +1,12 @@
 // RegisterCustomOps: what onnxruntime calls when a user registers this library.
-#include <exception>
 #include <list>
 #include <mutex>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "allocator.h"
+#include "group_op.h"
+#include "guarded.h"
 #include "kernel.h"
 #include "message.h"
 #include "op_types.h"
@@ -29,18 +29,6 @@ struct DecodeOp {
 };
 
 const DecodeOp& self(const ort::CustomOp* op) { return *reinterpret_cast<const DecodeOp*>(op); }
-
-// No exception may cross into onnxruntime.
-template <class Body>
-ort::Status* guarded(const ort::Api* api, Body&& body) noexcept {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return ort::CreateStatus::call(api, ort::kFail, "NNC-E224: not enough memory");
-  } catch (const std::exception&) {
-    return ort::CreateStatus::call(api, ort::kFail, "NNC-E100: internal error");
-  }
-}
 
 ort::Status* NNC_ORT_CALL create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info,
                                         void** out) {
@@ -98,6 +86,7 @@ struct Registration {
   SessionConfig config;
   ort::CustomOpDomain* domain = nullptr;
   std::vector<DecodeOp> ops;
+  std::vector<GroupOp> group_ops;
 };
 
 struct Registrations {
@@ -116,9 +105,14 @@ ort::Status* make_registration(const ort::Api* api, const SessionConfig& config,
     return fail(api, kCodeRegistration, "", "this onnxruntime does not behave as expected (" + failed + ")");
   out->api = api;
   out->config = config;
-  for (const OpType& type : kOpTypes) out->ops.push_back(make_op(type, out->config, version));
+  for (const OpType& type : kOpTypes) {
+    out->ops.push_back(make_op(type, out->config, version));
+    out->group_ops.push_back(make_group_op(type, version));
+  }
   if (ort::Status* status = ort::CreateCustomOpDomain::call(api, kDomain, &out->domain)) return status;
   for (const DecodeOp& op : out->ops)
+    if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
+  for (const GroupOp& op : out->group_ops)
     if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
   return nullptr;
 }

@@ -45,7 +45,7 @@ constexpr int kOpAttrInt = 1;
 constexpr int kLogWarning = 2;  // OrtLoggingLevel
 
 // OrtCustomOpInputOutputCharacteristic.
-enum Characteristic : int { kRequired = 0, kOptional = 1 };
+enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 
 // OrtApi: only its slots are known.
 struct Api {
@@ -79,6 +79,7 @@ using GetElementCount = Slot<64, Status*(const TensorTypeAndShapeInfo*, std::siz
 using GetTypeAndShape = Slot<65, Status*(const Value*, TensorTypeAndShapeInfo** out)>;
 using CreateCpuMemoryInfo = Slot<69, Status*(int allocator_type, int mem_type, MemoryInfo** out)>;
 using GetAttributeInt = Slot<86, Status*(const KernelInfo*, const char* name, std::int64_t* out)>;
+using GetOutputCount = Slot<89, Status*(const KernelContext*, std::size_t* out)>;
 using GetInput = Slot<90, Status*(const KernelContext*, std::size_t index, const Value** out)>;
 using GetOutput = Slot<91, Status*(KernelContext*, std::size_t index, const std::int64_t* dims, std::size_t rank,
                                    Value** out)>;

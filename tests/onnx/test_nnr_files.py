@@ -87,7 +87,7 @@ def values_of(model: ModelProto) -> list[bytes]:
 
 
 def test_the_topology_holds_no_coded_weight_twice(tmp_path: Path) -> None:
-    path = packed(graphs.mlp(), tmp_path, PackOptions(topology="raw"))
+    path = packed(graphs.mlp(), tmp_path, PackOptions(topology="raw", group_below=0))
     proto = topology_of(path)
     hollow = {tensor.name: element for tensor, element in hollow_tensors(proto, ())}
     assert hollow == {f"w{i}": f"w{i}" for i in range(3)}
@@ -334,7 +334,7 @@ def test_what_can_go_wrong_before_the_work(tmp_path: Path) -> None:
         pack_nnr(path, tmp_path / "other.nnr")
     save(graphs.mlp(1, 8), tmp_path / "tiny.onnx")
     with pytest.raises(InvalidArgumentError, match="no tensor to code"):
-        pack_nnr(tmp_path / "tiny.onnx", tmp_path / "tiny.nnr")
+        pack_nnr(tmp_path / "tiny.onnx", tmp_path / "tiny.nnr", PackOptions(group_below=0))
     assert not (tmp_path / "tiny.nnr").exists()
 
 
@@ -375,7 +375,7 @@ def test_a_planner_may_choose(tmp_path: Path) -> None:
         return kept, ("planned",)
 
     source = save(graphs.mlp(), tmp_path / "m.onnx")
-    report = pack_nnr(source, tmp_path / "m.nnr", planner=plan)
+    report = pack_nnr(source, tmp_path / "m.nnr", PackOptions(group_below=0), planner=plan)
     assert report.notes == ("planned",)
     assert list(nnc_codec.open(tmp_path / "m.nnr")) == ["w0", "w2"]
 

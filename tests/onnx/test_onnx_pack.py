@@ -27,6 +27,8 @@ from nnc_onnx.unpacking import unpack
 ort = pytest.importorskip("onnxruntime")
 
 OPTIONS = PackOptions(jobs=2)
+ALONE = PackOptions(jobs=2, group_below=0)
+"""Vectors stay plain and every weight has a payload of its own."""
 
 
 def save(model: ModelProto, path: Path, *, full_check: bool = True) -> Path:
@@ -70,8 +72,9 @@ def decode_names(model: ModelProto) -> list[str]:
 
 
 @pytest.mark.parametrize("name", graphs.ALL)
-def test_every_kind_of_graph_survives(name: str, tmp_path: Path) -> None:
-    model, report, target = packed(graphs.ALL[name](), tmp_path)
+@pytest.mark.parametrize("group_below", [0, 4096, 1 << 20])
+def test_every_kind_of_graph_survives(name: str, group_below: int, tmp_path: Path) -> None:
+    model, report, target = packed(graphs.ALL[name](), tmp_path, PackOptions(group_below=group_below))
     assert report.coded, "something is packed in every one of these graphs"
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, strict_mode=True)
@@ -98,7 +101,7 @@ def test_every_kind_of_graph_survives(name: str, tmp_path: Path) -> None:
 
 
 def test_payloads_are_bitstreams_of_their_own(tmp_path: Path) -> None:
-    model, _, _ = packed(graphs.mlp(), tmp_path)
+    model, _, _ = packed(graphs.mlp(), tmp_path, ALONE)
     payloads = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith(".nnr")}
     assert sorted(payloads) == ["w0.nnr", "w1.nnr", "w2.nnr"]
     for name, tensor in payloads.items():
@@ -108,7 +111,7 @@ def test_payloads_are_bitstreams_of_their_own(tmp_path: Path) -> None:
 
 
 def test_carriage_is_format_1(tmp_path: Path) -> None:
-    model, report, _ = packed(graphs.mlp(2), tmp_path)
+    model, report, _ = packed(graphs.mlp(2), tmp_path, ALONE)
     metadata = carriage.metadata(model)
     assert metadata["onnx_nnc.format"] == "1"
     assert metadata["onnx_nnc.codec"] == "tag:iso.org,2023:15938-17"
@@ -125,7 +128,7 @@ def test_carriage_is_format_1(tmp_path: Path) -> None:
 
 
 def test_decode_waits_for_the_data_of_its_consumer(tmp_path: Path) -> None:
-    model, _, _ = packed(graphs.mlp(3), tmp_path)
+    model, _, _ = packed(graphs.mlp(3), tmp_path, ALONE)
     after = {decode.output: decode.after for _, _, decode in carriage.decode_nodes(model)}
     assert after == {"w0": "x", "w1": "r0", "w2": "r1"}
     kinds = [node.op_type for node in model.graph.node]
@@ -134,13 +137,13 @@ def test_decode_waits_for_the_data_of_its_consumer(tmp_path: Path) -> None:
 
 
 def test_decode_waits_for_the_deepest_input(tmp_path: Path) -> None:
-    model, _, _ = packed(graphs.lstm(), tmp_path)
+    model, _, _ = packed(graphs.lstm(), tmp_path, ALONE)
     after = {decode.output: decode.after for _, _, decode in carriage.decode_nodes(model)}
     assert after == {"w0": "x", "r0": "x", "w1": "s0", "r1": "s0"}
 
 
 def test_biases_of_recurrent_layers_are_no_weights(tmp_path: Path) -> None:
-    _, report, _ = packed(graphs.lstm(), tmp_path, PackOptions(min_elements=1))
+    _, report, _ = packed(graphs.lstm(), tmp_path, PackOptions(min_elements=1, group_below=0))
     reasons = {tensor.name: tensor.reason for tensor in report.tensors}
     assert reasons["b0"] == "vector (LSTM input 3)"
     assert reasons["axes"] == "shape-like operand (Squeeze input 1)"
@@ -231,7 +234,7 @@ def test_float_types_keep_their_type(dtype: str, op: str, tmp_path: Path) -> Non
 
 
 def test_what_stays_plain_says_why(tmp_path: Path) -> None:
-    options = PackOptions(include=("*",), min_elements=0)
+    options = PackOptions(include=("*",), min_elements=0, group_below=0)
     source = save(graphs.not_for_coding(), tmp_path / "m.onnx")
     report = pack(source, tmp_path / "o.onnx", options)
     reasons = {tensor.name: tensor.reason for tensor in report.tensors}
@@ -263,7 +266,7 @@ def test_include_exclude_and_minimum(tmp_path: Path) -> None:
     source = save(graphs.mlp(3), tmp_path / "m.onnx")
 
     def names(**options: object) -> list[str]:
-        report = pack(source, tmp_path / "o.onnx", PackOptions(force=True, **options))
+        report = pack(source, tmp_path / "o.onnx", PackOptions(force=True, group_below=0, **options))
         return [tensor.name for tensor in report.coded]
 
     assert names() == ["w0", "w1", "w2"]
@@ -291,7 +294,7 @@ def test_names_defined_twice_stay(tmp_path: Path) -> None:
     made = graphs.mlp(1)
     made.graph.initializer.append(graphs.tensor("w0", graphs.weights(64, 64, seed=7)))
     (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
-    report = pack(tmp_path / "m.onnx", tmp_path / "o.onnx")
+    report = pack(tmp_path / "m.onnx", tmp_path / "o.onnx", ALONE)
     assert not report.coded
     assert report.tensors[0].reason == "its name is defined twice"
 
@@ -377,13 +380,13 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
 def test_payload_names_avoid_what_is_there(tmp_path: Path) -> None:
     made = graphs.mlp(1)
     made.graph.node[0].output[0] = made.graph.node[1].input[0] = "w0.nnr"
-    model, _, _ = packed(made, tmp_path)
+    model, _, _ = packed(made, tmp_path, ALONE)
     assert [decode.payload for _, _, decode in carriage.decode_nodes(model)] == ["w0.nnr2"]
 
 
 def test_progress_reaches_the_total(tmp_path: Path) -> None:
     seen: list[Progress] = []
-    pack(save(graphs.mlp(3), tmp_path / "m.onnx"), tmp_path / "o.onnx", OPTIONS, progress=seen.append)
+    pack(save(graphs.mlp(3), tmp_path / "m.onnx"), tmp_path / "o.onnx", ALONE, progress=seen.append)
     assert [item.done for item in seen] == [16384, 32768, 49152]
     assert {item.total for item in seen} == {49152}
 
