@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .carriage import BY_OP_NAME, DOMAIN
+from .carriage import BY_GROUP_OP_NAME, BY_OP_NAME, DOMAIN
 from .model_head import Buffer, fields, text, varint
 
 # Inputs that onnxruntime's kernels only read, by operator of the default domain.
@@ -47,12 +47,14 @@ class GraphScan(msgspec.Struct, frozen=True, kw_only=True):
     """What the decode nodes of a model and their consumers say.
 
     Attributes:
-        decoded_bytes: size of all decoded tensors together.
+        decoded_bytes: size of all tensors that have a decode node of their own.
         shareable: names of the decoded tensors whose consumers only read them, sorted.
+        groups: whether a node decodes several tensors.
     """
 
     decoded_bytes: int
     shareable: tuple[str, ...]
+    groups: bool = False
 
 
 def scan_graph(data: Buffer) -> GraphScan:
@@ -67,7 +69,8 @@ def scan_graph(data: Buffer) -> GraphScan:
     for number, wire, start, end in fields(data, 0, len(data)):
         if number == _MODEL_GRAPH and wire == _LENGTH:
             scan.graph(start, end, 0)
-    return GraphScan(decoded_bytes=scan.decoded_bytes, shareable=tuple(sorted(scan.decoded - scan.written)))
+    shareable = tuple(sorted(scan.decoded - scan.written))
+    return GraphScan(decoded_bytes=scan.decoded_bytes, shareable=shareable, groups=scan.groups)
 
 
 class _Scan:
@@ -76,6 +79,7 @@ class _Scan:
         self.decoded: set[str] = set()
         self.written: set[str] = set()  # by some consumer, perhaps
         self.decoded_bytes = 0
+        self.groups = False
 
     def graph(self, start: int, end: int, depth: int) -> None:
         for number, wire, first, last in fields(self._data, start, end):
@@ -119,6 +123,7 @@ class _Scan:
         self.decoded.update(outputs)
         element = BY_OP_NAME.get(op_type)
         if element is None:
+            self.groups |= op_type in BY_GROUP_OP_NAME
             return
         nbytes = element.dtype.itemsize
         for start, end in attributes:

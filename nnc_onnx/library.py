@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from .runtime_errors import LibraryMissingError
 
 INTERFACE_VERSION = 1
 """What ``onnx_nnc_interface_version`` of a library of this release returns."""
+
+_constants: dict[int, int] = {}  # by id of the session
 
 _NAMES = {"win32": "onnx_nnc_ops.dll", "darwin": "libonnx_nnc_ops.dylib"}
 
@@ -41,6 +44,7 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
         cache_evictions: tensors dropped to make room.
         cache_bytes: bytes of decoded tensors held now.
         cache_peak_bytes: the most that were held at a time.
+        constant_bytes: bytes of weights that living sessions hold as constants.
     """
 
     kernels: int
@@ -56,6 +60,7 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
     cache_evictions: int
     cache_bytes: int
     cache_peak_bytes: int
+    constant_bytes: int = 0
 
 
 def get_library_path() -> str:
@@ -137,7 +142,14 @@ def stats() -> RuntimeStats:
     while (name := library.onnx_nnc_stat_name(index)) is not None:
         values[name.decode("ascii")] = library.onnx_nnc_stat_value(index)
         index += 1
-    return msgspec.convert(values, RuntimeStats)
+    return msgspec.convert({**values, "constant_bytes": sum(_constants.values())}, RuntimeStats)
+
+
+def count_constants(owner: object, nbytes: int) -> None:
+    """Count `nbytes` of constants for as long as `owner` lives; a later call replaces the number."""
+    if id(owner) not in _constants:
+        weakref.finalize(owner, _constants.pop, id(owner), 0)
+    _constants[id(owner)] = nbytes
 
 
 def reset_stats() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nnc_codec.errors import InvalidArgumentError
 
 from . import runtime_settings as settings
+from .budget import DEFAULT_CACHE_BYTES, Budget, budget_bytes
 from .carriage import DOMAIN, FORMAT, FORMAT_KEY, OPSET
 from .errors import CarriageError, UnsupportedCarriageError
-from .graph_scan import GraphScan, scan_graph
-from .library import RuntimeStats, sharing, stats
+from .library import RuntimeStats, count_constants, sharing, stats
 from .model_head import ModelHead, model_bytes, read_head
 from .runtime_errors import raise_typed
+from .session_plan import SessionPlan, Wishes, plan_session
 
 __all__ = ["DEFAULT_CACHE_BYTES", "InferenceSession", "RuntimeStats", "register", "stats"]
 
@@ -23,31 +26,25 @@ if TYPE_CHECKING:
 else:
     ort = settings.require_onnxruntime()
 
-DEFAULT_CACHE_BYTES = 64 << 20
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
-# The cache rounds sizes up; "all" leaves room for that in any model of sensible size.
-_ROUNDING = 1 << 20
-_UNBOUNDED = 1 << 62
-
-Budget = int | float | Literal["all"]
 Providers = Sequence[str | tuple[str, dict[Any, Any]]]
 
 
-def register(
-    session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: Budget = DEFAULT_CACHE_BYTES
-) -> None:
+def register(session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: Budget | None = None) -> None:
     """Prepare session options for packed models, for people who build their own session.
 
     Registers the decode operators and switches memory patterns and memory reuse off. Options keep the mode and
-    budget they were first registered with.
+    budget they were first registered with. Every weight stays coded: constants need a changed model, which only
+    :class:`InferenceSession` makes.
 
     Args:
         session_options: changed in place.
         mode: ``"lazy"``, ``"cache"``, or ``"auto"``, which is ``"cache"`` here. ``"eager"`` needs
             :class:`InferenceSession`.
-        cache_bytes: budget for decoded tensors that are kept between uses, in bytes, or ``"all"``. All caching
-            sessions of the process share one cache; the largest budget of the living ones counts.
+        cache_bytes: budget for decoded tensors that are kept between uses, in bytes, or ``"all"``; 64 MiB by
+            default. All caching sessions of the process share one cache; the largest budget of the living ones
+            counts.
 
     Raises:
         InvalidArgumentError: `mode` is unknown or ``"eager"``, or `cache_bytes` is no budget.
@@ -56,36 +53,42 @@ def register(
     checked = settings.check_mode(mode)
     if checked == "eager":
         raise InvalidArgumentError(
-            "eager decoding replaces the model, which session options cannot",
+            f"mode {checked} replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
         )
-    settings.apply(session_options, 0 if checked == "lazy" else _budget(cache_bytes, None))
+    settings.apply(session_options, 0 if checked == "lazy" else budget_bytes(cache_bytes, None))
 
 
 class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
     """An :class:`onnxruntime.InferenceSession` for packed and plain models.
 
-    A plain model passes through unchanged. Of a packed one the weights stay compressed (``"lazy"``, ``"cache"``)
-    or are decoded while loading (``"eager"``). The weights are the same bits in every mode. So are the outputs where
-    onnxruntime runs the same kernels; for weights that are constants of the model it may prepack, fold and
+    A plain model passes through unchanged. Of a packed one each weight is either a constant, decoded while loading,
+    or stays coded and is decoded when it is used. The weights are the same bits in every mode. So are the outputs
+    where onnxruntime runs the same kernels; weights that are constants of the model it may prepack, fold and
     fuse, which can change the last bits; ``session.disable_prepacking`` = 1 and optimizations off prevent it.
 
     Args:
         path_or_bytes: the model. External data are found as onnxruntime finds them.
-        sess_options: as for onnxruntime. For a lazy session :func:`register` is applied to them.
+        sess_options: as for onnxruntime. For a session with coded weights :func:`register` is applied to them.
         providers: as for onnxruntime.
         provider_options: as for onnxruntime.
-        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"cache"``: as many as
-            `cache_bytes` allow are kept, and missing ones are decoded ahead on idle threads. ``"eager"``: all are
-            decoded into a temporary file that onnxruntime maps; the file is removed once the session stands.
-            ``"auto"``: cache if the session computes on the CPU provider alone, else eager, because any other
-            provider would copy each decoded weight to its device at each run.
-        cache_bytes: budget for decoded tensors that are kept between uses: bytes (int), a fraction of all decoded
-            tensors (float, 0 to 1), or ``"all"``; see :func:`register`.
+        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"cache"``: decoded weights within
+            `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast as
+            the plain model and as large. ``"auto"``: cache on the CPU provider, with a quarter of the machine's
+            memory if `cache_bytes` is not given, so that a model that fits is eager; eager with any other provider,
+            which would copy each decoded weight to its device at each run.
+        cache_bytes: budget for decoded tensors: bytes (int), a fraction of all of them (float, 0 to 1), or
+            ``"all"``. ``None``: 64 MiB in mode ``"cache"``.
+        resident: spend the budget on constants first, chosen as :mod:`nnc_onnx.residency` says; what is left keeps
+            tensors decoded in a run for the next one. ``False``: nothing is decoded before the first run, and all of
+            the budget is shared with the other sessions of the process.
         kwargs: as for onnxruntime.
 
+    Attributes:
+        plan: how the weights of a packed model are held, ``None`` for a plain one.
+
     Raises:
-        FileAccessError: the model cannot be read.
+        FileAccessError: the model cannot be read, or there is no room for a temporary copy.
         InvalidModelError, TruncatedModelError: it is no ONNX model, or not all of one.
         UnsupportedCarriageError: it was packed with a newer format.
         CarriageError: a payload or its description is damaged.
@@ -100,19 +103,18 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         provider_options: Sequence[dict[Any, Any]] | None = None,
         *,
         mode: str = "auto",
-        cache_bytes: Budget = DEFAULT_CACHE_BYTES,
+        cache_bytes: Budget | None = None,
+        resident: bool = True,
         **kwargs: Any,
     ) -> None:
         checked = settings.check_mode(mode)
+        name = "the data" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
         with model_bytes(path_or_bytes) as data:
-            head = read_head(
-                data, "the data" if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes)
-            )
-        self._nnc_source: str | os.PathLike[str] | bytes | None = None
-        arguments = (providers, provider_options)
+            head = read_head(data, name)
+        self.plan: SessionPlan | None = None
         if not is_packed(head):
             try:
-                super().__init__(path_or_bytes, sess_options, *arguments, **kwargs)
+                super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
             except Exception as error:
                 if f"{DOMAIN}:" in str(error):
                     raise CarriageError(
@@ -121,43 +123,50 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
                     ) from error
                 raise
             return
-        if head.is_ort_format and checked == "eager":
-            raise InvalidArgumentError(
-                "a model in ORT format cannot be decoded eagerly", hint="use mode='lazy'"
-            )
+        self._nnc_source = path_or_bytes
+        self._nnc_wishes = Wishes(checked, cache_bytes, resident)
+        self._nnc_is_ort_format = head.is_ort_format
         options = sess_options if sess_options is not None else ort.SessionOptions()
-        coded = checked in ("lazy", "cache") or head.is_ort_format
-        if coded or (checked == "auto" and settings.uses_only_cpu(providers, options)):
-            scan = None
-            if checked != "lazy" and not head.is_ort_format:
-                with model_bytes(path_or_bytes) as data:
-                    scan = scan_graph(data)
-            budget = 0 if checked == "lazy" else _budget(cache_bytes, scan)
-            settings.apply(options, budget, lend=scan is not None)
+        with self._prepared(options, providers) as ready:
+            super().__init__(ready, options, providers, provider_options, **kwargs)
+
+    @contextlib.contextmanager
+    def _prepared(
+        self, options: ort.SessionOptions, providers: Providers | None
+    ) -> Iterator[str | os.PathLike[str] | bytes]:
+        """What onnxruntime makes the session of; sets :attr:`plan`. Errors in the block become typed ones."""
+        source = self._nnc_source
+        only_cpu = settings.uses_only_cpu(providers, options)
+        plan = plan_session(source, self._nnc_wishes, only_cpu=only_cpu, is_ort_format=self._nnc_is_ort_format)
+        with contextlib.ExitStack() as stack:
+            if plan.mode != "eager":
+                settings.apply(options, plan.budget, lend=plan.shareable != ())
+                stack.enter_context(sharing(plan.shareable if plan.budget else ()))
+            if plan.model is not None:
+                from .staging import staged
+
+                folder = _external_folder(options)
+                model = plan.model if folder is None else plan.model._replace(folder=Path(folder))
+                source = stack.enter_context(staged(model, plan.constants, rewrites=plan.rewrites))
             try:
-                with sharing(scan.shareable if scan is not None and budget else ()):
-                    super().__init__(path_or_bytes, options, *arguments, **kwargs)
+                yield source
             except Exception as error:
                 raise_typed(error)
                 raise
-            return
-        from .eager import expanded
-
-        self._nnc_source = path_or_bytes
-        with expanded(path_or_bytes, base_dir=_external_folder(options)) as plain:
-            super().__init__(plain, options, *arguments, **kwargs)
+        self.plan = plan._replace(model=None)
+        count_constants(self, plan.constant_bytes)
 
     def set_providers(
         self, providers: Providers | None = None, provider_options: Sequence[dict[Any, Any]] | None = None
     ) -> None:
-        """Make the session anew with other providers, as onnxruntime does; an eager one decodes again."""
-        if self._nnc_source is None:
+        """Make the session anew with other providers, as onnxruntime does; weights are decoded again as planned."""
+        if self.plan is None:
             super().set_providers(providers, provider_options)
             return
-        from .eager import expanded
-
-        with expanded(self._nnc_source, base_dir=_external_folder(self._sess_options)) as plain:
-            self._model_path = os.fspath(plain)
+        with self._prepared(self._sess_options, providers) as ready:
+            if not isinstance(ready, bytes):
+                self._model_path = os.fspath(ready)
+                self._model_bytes = None
             super().set_providers(providers, provider_options)
 
     def run(
@@ -177,25 +186,6 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         except Exception as error:
             raise_typed(error)
             raise
-
-
-def _budget(cache_bytes: Budget, scan: GraphScan | None) -> int:
-    """`cache_bytes` as a number of bytes."""
-    if isinstance(cache_bytes, str):
-        if cache_bytes != "all":
-            raise InvalidArgumentError(f"cache_bytes = {cache_bytes!r} is neither a number nor 'all'")
-        return scan.decoded_bytes + _ROUNDING if scan is not None else _UNBOUNDED
-    if isinstance(cache_bytes, float):
-        if not 0 <= cache_bytes <= 1:
-            raise InvalidArgumentError(
-                f"cache_bytes = {cache_bytes} is no fraction", hint="give bytes as int"
-            )
-        if scan is None:
-            raise InvalidArgumentError("a fraction needs a model", hint="use nnc_onnx.InferenceSession")
-        return int(cache_bytes * (scan.decoded_bytes + _ROUNDING))
-    if cache_bytes < 0:
-        raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
-    return cache_bytes
 
 
 def is_packed(head: ModelHead) -> bool:

@@ -53,7 +53,7 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
     start = time.perf_counter()
     options = options or RunOptions()
     require_onnxruntime()
-    from .loader import DEFAULT_CACHE_BYTES, InferenceSession
+    from .loader import InferenceSession
 
     if options.runs < 1:
         raise InvalidArgumentError(f"runs = {options.runs} is below 1")
@@ -62,8 +62,7 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
     if options.against is not None:
         require_readable(options.against)
     session_start = time.perf_counter()
-    cache_bytes = DEFAULT_CACHE_BYTES if options.cache_bytes is None else options.cache_bytes
-    session = InferenceSession(str(source), session_options(), mode=options.mode, cache_bytes=cache_bytes)
+    session = InferenceSession(str(source), session_options(), mode=options.mode, cache_bytes=options.cache_bytes)
     load_seconds = time.perf_counter() - session_start
     if options.inputs is not None:
         feed = read_inputs(options.inputs)

@@ -71,13 +71,18 @@ def check_mode(mode: str) -> Mode:
 def uses_only_cpu(
     providers: Sequence[str | tuple[str, dict[Any, Any]]] | None, options: onnxruntime.SessionOptions | None
 ) -> bool:
-    """Whether a session with these providers computes on the CPU provider alone."""
+    """Whether a session with these providers computes on the CPU provider alone.
+
+    Without providers onnxruntime takes those that it was built with, or those of the session options.
+    """
     if providers:
         names = {item if isinstance(item, str) else item[0] for item in providers}
         return names <= _CPU_PROVIDERS
     # Providers may have been added to the session options instead (onnxruntime 1.22 and newer).
     has_providers = getattr(options, "has_providers", None)
-    return has_providers is None or not has_providers()
+    if has_providers is not None and has_providers():
+        return False
+    return set(require_onnxruntime().get_available_providers()) <= _CPU_PROVIDERS
 
 
 def is_registered(options: onnxruntime.SessionOptions) -> bool:

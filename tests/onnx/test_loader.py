@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnc_codec.errors import InvalidArgumentError
 from nnc_onnx.carriage import ELEMENT_TYPES
-from nnc_onnx.eager import expanded
 from nnc_onnx.library import get_library_path, reset_stats, stats
 from nnc_onnx.loader import InferenceSession, register
 from nnc_onnx.runtime_settings import uses_only_cpu
+from nnc_onnx.skeleton import read_skeleton
+from nnc_onnx.staging import staged
 
 CPU = ["CPUExecutionProvider"]
 
@@ -259,9 +260,9 @@ def test_eager_leaves_no_file_and_keeps_other_external_data(tmp_path, monkeypatc
     assert np.allclose(before, x @ item.values + bias, atol=1e-5)
 
 
-def test_expanded_model_is_plain_and_valid(tmp_path):
+def test_staged_model_is_plain_and_valid(tmp_path):
     made, packed = models.chain(2, 96, 40)
-    with expanded(made.SerializeToString()) as path:
+    with staged(read_skeleton(made.SerializeToString())) as path:
         onnx.checker.check_model(str(path), full_check=True)
         loaded = onnx.load(str(path))
     assert [tensor.name for tensor in loaded.graph.initializer] == ["W0", "W1"]

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-import nnc_onnx.loader
+import nnc_onnx.budget
 from nnc_codec.errors import InvalidArgumentError
 from nnc_onnx import runtime_settings as settings
 from nnc_onnx.errors import CarriageError
@@ -43,12 +43,10 @@ def session(model: bytes, cache_bytes: int, threads: int = 1) -> InferenceSessio
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    return InferenceSession(model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes)
+    return InferenceSession(model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False)
 
 
-def counters(
-    run: InferenceSession, feeds: dict[str, np.ndarray], runs: int
-) -> tuple[RuntimeStats, set[bytes]]:
+def counters(run: InferenceSession, feeds: dict[str, np.ndarray], runs: int) -> tuple[RuntimeStats, set[bytes]]:
     reset_stats()
     outputs = {run.run(None, feeds)[0].tobytes() for _ in range(runs)}
     return stats(), outputs
@@ -164,9 +162,9 @@ def test_options_used_for_another_graph_lend_nothing_of_it():
     for nodes in (read, overwritten, read, overwritten):
         data = models.model(nodes, inputs, outputs, [item]).SerializeToString()
         plain = InferenceSession(data, providers=CPU, mode="lazy").run(None, feeds)[0]
-        for kind in (InferenceSession, ort.InferenceSession):
+        for kind, kept in ((InferenceSession, {"resident": False}), (ort.InferenceSession, {})):
             options.enable_mem_reuse = True
-            run = kind(data, options, providers=CPU)
+            run = kind(data, options, providers=CPU, **kept)
             for _ in range(3):
                 assert run.run(None, feeds)[0].tobytes() == plain.tobytes()
 
@@ -227,9 +225,7 @@ def test_a_consumer_in_a_subgraph_or_a_graph_output_forbids_sharing():
     branches = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
     read = helper.make_node("MatMul", ["W", "W"], ["m"])
     for nodes, outputs in (([read, branches], [value]), ([read], [item.info])):
-        made = models.model(
-            nodes, [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], outputs, [item]
-        )
+        made = models.model(nodes, [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], outputs, [item])
         assert scan_graph(made.SerializeToString()).shareable == ()
 
 
@@ -294,8 +290,8 @@ def test_sessions_come_and_go_while_another_runs(chain, feeds, expected):
     assert outputs == {expected}
 
 
-def test_auto_keeps_tensors_on_the_cpu(chain, feeds):
-    run = InferenceSession(chain, providers=CPU)
+def test_auto_without_constants_keeps_tensors_on_the_cpu(chain, feeds):
+    run = InferenceSession(chain, providers=CPU, resident=False)
     run.run(None, feeds)
     counts, _ = counters(run, feeds, 2)
     assert counts.cache_hits == 2 * LAYERS
@@ -310,14 +306,12 @@ def test_own_session_with_a_cache(chain, feeds, expected):
     assert stats().cache_hits > 0
 
 
-@pytest.mark.parametrize(
-    ("cache_bytes", "slots"), [("all", LAYERS), (1.0, LAYERS), (0.5, LAYERS // 2), (0.0, 0)]
-)
+@pytest.mark.parametrize(("cache_bytes", "slots"), [("all", LAYERS), (1.0, LAYERS), (0.5, LAYERS // 2), (0.0, 0)])
 def test_budget_by_fraction(chain, feeds, expected, cache_bytes, slots, monkeypatch):
-    monkeypatch.setattr(nnc_onnx.loader, "_ROUNDING", 1024)
+    monkeypatch.setattr(nnc_onnx.budget, "ROUNDING", 1024)
     gc.collect()
     assert scan_graph(chain).decoded_bytes == LAYERS * TENSOR
-    run = InferenceSession(chain, providers=CPU, mode="cache", cache_bytes=cache_bytes)
+    run = InferenceSession(chain, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False)
     _, outputs = counters(run, feeds, 3)
     assert outputs == {expected}
     assert stats().cache_bytes == slots * TENSOR

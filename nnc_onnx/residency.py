@@ -1,0 +1,106 @@
+"""Which tensors of a packed model become constants when it is loaded.
+
+A weight that is a constant of the graph is laid out for the kernels, folded and fused by onnxruntime; one that a node
+decodes is not. Both take the same memory once decoded, so a budget is spent on constants first. Their order, and with
+it the choice, depends on the graph alone:
+
+1. weights of convolutions, which lose most (the blocked layout of all activations around them) and are small;
+2. all others that are read in every run;
+3. tables that only Gather reads, of which a run needs a few rows;
+4. tensors inside a branch of an If, which may never be needed.
+
+Within a class the order is that of the first reader in the graph. A tensor that does not fit is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .payloads import PackedTensor
+from .staging import value_of
+from .usage import Usage, Value
+
+if TYPE_CHECKING:
+    import onnx
+
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "FusedConv", "QLinearConv"})
+_LOOKUPS = frozenset({"Gather"})
+
+# What stands between a weight and the node that computes with it.
+_PASSING = frozenset({"Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose"})
+
+_CONVOLUTION, _ALWAYS, _LOOKUP, _BRANCH = range(4)
+
+
+class Residency(msgspec.Struct, frozen=True, kw_only=True):
+    """The choice for one session.
+
+    Attributes:
+        constants: the tensors that become constants.
+        constant_bytes: their size.
+        coded_bytes: decoded size of the tensors that stay coded.
+    """
+
+    constants: frozenset[Value]
+    constant_bytes: int
+    coded_bytes: int
+
+
+def choose_constants(usage: Usage, packed: Iterable[PackedTensor], budget: int) -> Residency:
+    """The tensors of `packed` that become constants within `budget` bytes; members of groups are not counted.
+
+    If all fit, all are chosen.
+    """
+    tensors = [tensor for tensor in packed if tensor.decode.member is None]
+    total = sum(tensor.decode.nbytes for tensor in tensors)
+    chosen: set[Value] = set()
+    left = budget
+    for tensor in tensors if total <= budget else _in_order(usage, tensors):
+        if tensor.decode.nbytes <= left:
+            left -= tensor.decode.nbytes
+            chosen.add(value_of(tensor))
+    spent = budget - left
+    return Residency(constants=frozenset(chosen), constant_bytes=spent, coded_bytes=total - spent)
+
+
+def _in_order(usage: Usage, tensors: Sequence[PackedTensor]) -> list[PackedTensor]:
+    """Candidates, the most useful ones first; tensors in branches are none."""
+    ranked = []
+    for position, tensor in enumerate(tensors):
+        rank, first = _rank(usage, value_of(tensor))
+        if rank != _BRANCH:
+            ranked.append((rank, len(tensor.path), first, position, tensor))
+    return [entry[-1] for entry in sorted(ranked, key=lambda entry: entry[:-1])]
+
+
+def _rank(usage: Usage, value: Value) -> tuple[int, int]:
+    """(class of a tensor, position of its first reader in the graph that decodes it)."""
+    if any(usage.owners[value.path[:length]].op_type == "If" for length in range(1, len(value.path) + 1)):
+        return _BRANCH, 0
+    found: set[int] = set()
+    first: int | None = None
+    pending, seen = [value], {value}
+    while pending:
+        for use in usage.uses(pending.pop()):
+            if use.node is None:
+                found.add(_ALWAYS)
+                continue
+            if use.path == value.path:
+                first = use.node_index if first is None else min(first, use.node_index)
+            if use.node.op_type in _PASSING and use.position == 0:
+                outputs = (usage.resolve(use.path, name) for name in use.node.output)
+                derived = {output for output in outputs if output is not None} - seen
+                seen |= derived
+                pending.extend(derived)
+            else:
+                found.add(_class_of(use.node))
+    return min(found, default=_ALWAYS), first or 0
+
+
+def _class_of(node: onnx.NodeProto) -> int:
+    if node.op_type in _CONVOLUTIONS:
+        return _CONVOLUTION
+    return _LOOKUP if node.op_type in _LOOKUPS else _ALWAYS

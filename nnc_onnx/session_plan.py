@@ -1,0 +1,122 @@
+"""What becomes of a packed model when a session is made of it: which weights are constants, which stay coded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from nnc_codec.errors import InvalidArgumentError
+
+from .budget import Budget, budget_bytes
+from .graph_scan import scan_graph
+from .model_head import model_bytes
+from .runtime_settings import Mode
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .model_io import Model
+    from .residency import Residency
+    from .usage import Value
+
+Resolved = Literal["lazy", "cache", "eager"]
+
+
+class Wishes(NamedTuple):
+    """What the user asked for, as for :class:`nnc_onnx.InferenceSession`."""
+
+    mode: Mode
+    cache_bytes: Budget | None = None
+    resident: bool = True
+
+
+class SessionPlan(NamedTuple):
+    """How to make one session.
+
+    Attributes:
+        mode: what the mode that was asked for comes down to: ``"eager"`` if nothing stays coded.
+        budget: bytes of decoded tensors that the run-time library may keep.
+        constants: tensors that become constants, ``None`` for all.
+        constant_bytes: their size.
+        coded_bytes: decoded size of the tensors that stay coded.
+        shareable: names of tensors that the cache may lend to onnxruntime.
+        model: the model to be staged; ``None`` if onnxruntime reads the source as it is.
+        rewrites: changes of the staged graph.
+    """
+
+    mode: Resolved
+    budget: int = 0
+    constants: frozenset[Value] | None = frozenset()
+    constant_bytes: int = 0
+    coded_bytes: int = 0
+    shareable: tuple[str, ...] = ()
+    model: Model | None = None
+    rewrites: Sequence[Callable[[onnx.ModelProto], None]] = ()
+
+
+def plan_session(
+    source: str | os.PathLike[str] | bytes, wishes: Wishes, *, only_cpu: bool, is_ort_format: bool = False
+) -> SessionPlan:
+    """The plan for a packed model.
+
+    Args:
+        source: path or bytes of the model.
+        wishes: mode and budget.
+        only_cpu: whether all nodes compute in the CPU provider's memory.
+        is_ort_format: `source` is in onnxruntime's own format, whose inside is not read.
+
+    Raises:
+        InvalidArgumentError: the mode does not fit the model, or `cache_bytes` is no budget.
+        FileAccessError, InvalidModelError, TruncatedModelError: the model cannot be read.
+        CarriageError, UnsupportedCarriageError: a node of the carriage is malformed or unknown.
+    """
+    mode, cache_bytes, resident = wishes
+    if is_ort_format:
+        if mode == "eager":
+            raise InvalidArgumentError("a model in ORT format cannot be decoded eagerly", hint="use mode='lazy'")
+        budget = 0 if mode == "lazy" else budget_bytes(cache_bytes, None)
+        return SessionPlan("cache" if budget else "lazy", budget)
+    with model_bytes(source) as data:
+        scan = scan_graph(data)
+    if mode == "eager" or (mode == "auto" and not only_cpu):
+        return _eager(source, scan.decoded_bytes)
+    budget = 0
+    if mode != "lazy":
+        budget = budget_bytes(cache_bytes, scan.decoded_bytes, whole_machine=mode == "auto")
+    if resident and budget >= scan.decoded_bytes:
+        return _eager(source, scan.decoded_bytes)
+    if not scan.groups and not (resident and budget):
+        return SessionPlan(
+            "cache" if budget else "lazy", budget, coded_bytes=scan.decoded_bytes, shareable=scan.shareable
+        )
+    return _partly(source, budget if resident else 0, budget, scan.shareable)
+
+
+def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> SessionPlan:
+    from .skeleton import read_skeleton
+
+    return SessionPlan("eager", constants=None, constant_bytes=decoded_bytes, model=read_skeleton(source))
+
+
+def _partly(
+    source: str | os.PathLike[str] | bytes, for_constants: int, budget: int, shareable: tuple[str, ...]
+) -> SessionPlan:
+    from .payloads import packed_tensors
+    from .residency import choose_constants
+    from .skeleton import read_skeleton
+    from .usage import Usage
+
+    model = read_skeleton(source)
+    usage = Usage(model.proto.graph)
+    chosen: Residency = choose_constants(usage, packed_tensors(usage), for_constants)
+    left = budget - chosen.constant_bytes
+    return SessionPlan(
+        "cache" if left else "lazy",
+        left,
+        constants=chosen.constants,
+        constant_bytes=chosen.constant_bytes,
+        coded_bytes=chosen.coded_bytes,
+        shareable=shareable,
+        model=model,
+    )

@@ -1,0 +1,297 @@
+"""A packed model made ready for onnxruntime in a temporary folder: some weights as constants, the others still coded.
+
+Decoded weights lie in an external-data file that onnxruntime maps, so a session made from it needs the memory of a
+plain model with external data; handing decoded arrays to a session instead would hold every weight twice. Payloads of
+tensors that stay coded lie in the same file, where they cost no memory until they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc_codec.errors import NNRError
+from nnc_codec.files import FileAccessError, access_error
+from nnc_codec.limits import Limits
+
+from .carriage import DOMAIN, is_decode_node
+from .model_io import ALIGNMENT, SMALL_ALIGNMENT, Model
+from .payloads import PackedTensor, open_payload, packed_tensors, read_payload
+from .runtime_errors import RuntimeMemoryError
+from .skeleton import LARGE
+from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
+from .usage import Usage, Value
+from .walk import GraphPath
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.bin"
+
+Rewrite = Callable[["onnx.ModelProto"], None]
+"""Changes the graph of a staged model in place, after its constants have replaced their decode nodes."""
+
+_MOST_JOBS = 8
+_DEFAULT_LIMITS = Limits()
+
+
+@contextlib.contextmanager
+def staged(
+    model: Model,
+    constants: Collection[Value] | None = None,
+    *,
+    rewrites: Sequence[Rewrite] = (),
+    limits: Limits = _DEFAULT_LIMITS,
+    jobs: int = 0,
+) -> Iterator[Path]:
+    """Path of `model` with decoded `constants`; folder and files go when the block ends.
+
+    The folder is made where :mod:`tempfile` makes its folders (``TMPDIR``) and needs room for the decoded weights
+    and the payloads of the others.
+
+    Args:
+        model: a packed model, changed in place.
+        constants: the tensors that become initializers; ``None`` means all. Members of groups always do.
+        rewrites: further changes of the graph, in this order.
+        limits: bounds of the decoder.
+        jobs: decoding threads, each holding one decoded tensor; 0 means one per processor, at most eight.
+
+    Raises:
+        FileAccessError: the temporary folder cannot be written.
+        CarriageError: a payload is not the one the model was written with, or is missing.
+        NNRError: a payload cannot be decoded.
+    """
+    folder = _make_folder()
+    try:
+        write_staged(model, folder, MODEL_FILE, WEIGHTS_FILE, constants, rewrites=rewrites, limits=limits, jobs=jobs)
+        yield folder / MODEL_FILE
+    finally:
+        # Where mapped files cannot be removed (Windows) the folder stays until TMPDIR is cleaned.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_staged(
+    model: Model,
+    folder: Path,
+    model_file: str,
+    weights_file: str,
+    constants: Collection[Value] | None = None,
+    *,
+    rewrites: Sequence[Rewrite] = (),
+    limits: Limits = _DEFAULT_LIMITS,
+    jobs: int = 0,
+) -> None:
+    """Write what :func:`staged` describes as two files of a folder that is the caller's; neither may exist.
+
+    Raises:
+        FileAccessError, CarriageError, NNRError: as :func:`staged`.
+    """
+    stage = _Stage(model, constants, weights_file, limits)
+    try:
+        with _WeightsFile(folder / weights_file) as weights:
+            stage.write(weights, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
+        for rewrite in rewrites:
+            rewrite(model.proto)
+        (folder / model_file).write_bytes(model.proto.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise access_error(error, folder, "write") from error
+
+
+def _make_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="onnx-nnc-"))
+    except OSError as error:
+        raise FileAccessError(
+            f"no temporary folder: {error}", hint="set TMPDIR to a folder with room for the weights"
+        ) from error
+
+
+class _Stage:
+    """Turns decode nodes of a model into initializers and writes the values of all large initializers."""
+
+    def __init__(self, model: Model, constants: Collection[Value] | None, location: str, limits: Limits) -> None:
+        self._model = model
+        self._location = location
+        self._limits = limits
+        self._end = 0
+        usage = Usage(model.proto.graph)
+        # Payloads leave the graph below, so they are kept as copies.
+        self._chosen = [
+            tensor._replace(payload=_copy(tensor.payload))
+            for tensor in packed_tensors(usage)
+            if constants is None or tensor.decode.member is not None or value_of(tensor) in constants
+        ]
+        _strip(usage, self._chosen)
+        if not any(is_decode_node(node) for graph in usage.graphs.values() for node in graph.node):
+            for index in reversed(range(len(model.proto.opset_import))):
+                if model.proto.opset_import[index].domain == DOMAIN:
+                    del model.proto.opset_import[index]
+        self._moved = self._move_others(usage)
+        self._decoded = self._add_decoded(usage)
+
+    def write(self, weights: _WeightsFile, jobs: int) -> None:
+        for moved, offset in self._moved:
+            weights.write(read_bytes(moved, self._model.folder), offset)
+        if not self._decoded:
+            return
+        jobs = min(jobs, len(self._decoded))
+        for tensor, _, _ in self._decoded:
+            self._payload(tensor)  # so that the sizes below are those of the bitstreams
+        buffers = _buffers(jobs, max(tensor.decode.nbytes for tensor, _, _ in self._decoded))
+
+        def write_decoded(item: tuple[PackedTensor, onnx.TensorProto, int | None]) -> None:
+            tensor, proto, offset = item
+            buffer = buffers.get()
+            try:
+                values = self._decode(tensor, buffer)
+                if offset is None:
+                    proto.raw_data = values.tobytes()
+                else:
+                    weights.write(values, offset)
+            finally:
+                buffers.put(buffer)
+
+        with ThreadPoolExecutor(jobs) as executor:
+            for _ in executor.map(write_decoded, self._decoded):
+                pass
+
+    def _move_others(self, usage: Usage) -> list[tuple[onnx.TensorProto, int]]:
+        # Newer onnxruntimes read external data beside the model only, so what is external already moves. Payloads
+        # move because onnxruntime would copy embedded ones.
+        payloads = {Value(tensor.home, tensor.payload.name) for tensor in packed_tensors(usage)}
+        moved = []
+        for path, graph in usage.graphs.items():
+            for tensor in graph.initializer:
+                external = is_external(tensor)
+                if not external and (Value(path, tensor.name) not in payloads or len(tensor.raw_data) < LARGE):
+                    continue
+                nbytes = stored_nbytes(tensor)
+                if nbytes < LARGE:
+                    raw = read_bytes(tensor, self._model.folder).tobytes()
+                    del tensor.external_data[:]
+                    tensor.ClearField("data_location")
+                    tensor.raw_data = raw
+                else:
+                    moved.append((_copy(tensor), self._place(tensor, nbytes)))
+        return moved
+
+    def _add_decoded(self, usage: Usage) -> list[tuple[PackedTensor, onnx.TensorProto, int | None]]:
+        added = []
+        for tensor in self._chosen:
+            decode = tensor.decode
+            proto = usage.graphs[tensor.path].initializer.add()
+            proto.CopyFrom(raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None))
+            added.append((tensor, proto, self._place(proto, decode.nbytes) if decode.nbytes >= LARGE else None))
+        return added
+
+    def _place(self, tensor: onnx.TensorProto, nbytes: int) -> int:
+        """Make `tensor` refer to the next `nbytes` of the weights file; returns their offset."""
+        from onnx import TensorProto
+
+        alignment = ALIGNMENT if nbytes >= ALIGNMENT else SMALL_ALIGNMENT
+        offset = -(-self._end // alignment) * alignment
+        self._end = offset + nbytes
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        for key, value in (("location", self._location), ("offset", offset), ("length", nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        return offset
+
+    def _payload(self, tensor: PackedTensor) -> memoryview:
+        """The payload, after a look at its headers."""
+        payload = read_payload(tensor, self._model)
+        open_payload(tensor, payload, self._limits)
+        return payload
+
+    def _decode(self, tensor: PackedTensor, buffer: mmap.mmap) -> NDArray[Any]:
+        """The tensor, decoded into `buffer`."""
+        import nnc_codec
+
+        decode = tensor.decode
+        flat = np.frombuffer(buffer, np.uint8, decode.nbytes).view(decode.element.dtype)
+        try:
+            (coded,) = nnc_codec.open(read_payload(tensor, self._model), limits=self._limits).values()
+            return coded.decode(out=flat.reshape(decode.shape))
+        except NNRError as error:
+            error.tensor = decode.output
+            raise
+
+
+def value_of(tensor: PackedTensor) -> Value:
+    """The value that a packed tensor is decoded into."""
+    return Value(tensor.path, tensor.decode.output)
+
+
+def _buffers(count: int, nbytes: int) -> queue.SimpleQueue[mmap.mmap]:
+    # Mappings of their own, because freed heap memory would stay with the process.
+    buffers: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+    try:
+        for _ in range(count):
+            buffers.put(mmap.mmap(-1, max(nbytes, 1)))
+    except (OSError, OverflowError, ValueError) as error:
+        raise RuntimeMemoryError(f"cannot allocate {count} buffers of {nbytes} bytes: {error}") from error
+    return buffers
+
+
+def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    copied = type(tensor)()
+    copied.CopyFrom(tensor)
+    return copied
+
+
+def _strip(usage: Usage, chosen: Sequence[PackedTensor]) -> None:
+    """Take decode nodes of `chosen`, type information of their outputs and unread payloads out of all graphs."""
+    decoded = {value_of(tensor) for tensor in chosen}
+
+    def leaves(node: onnx.NodeProto, path: GraphPath) -> bool:
+        return is_decode_node(node) and all(Value(path, name) in decoded for name in node.output if name)
+
+    unread = {
+        payload
+        for payload in (Value(tensor.home, tensor.payload.name) for tensor in chosen)
+        if all(use.node is not None and leaves(use.node, use.path) for use in usage.uses(payload))
+    }
+    for path, graph in usage.graphs.items():
+        for index in reversed(range(len(graph.node))):
+            if leaves(graph.node[index], path):
+                del graph.node[index]
+        # Before IR version 4 initializers are graph inputs too.
+        for values, unwanted in ((graph.initializer, unread), (graph.input, unread), (graph.value_info, decoded)):
+            for index in reversed(range(len(values))):
+                if Value(path, values[index].name) in unwanted:
+                    del values[index]
+
+
+class _WeightsFile:
+    """A file that threads write to at offsets of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = open(path, "xb", buffering=0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _WeightsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def write(self, values: NDArray[Any], offset: int) -> None:
+        rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        with self._lock:
+            self._stream.seek(offset)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
