@@ -72,6 +72,8 @@ Status find(const std::uint8_t* data, std::size_t size, const Limits& limits, Fo
   return {};
 }
 
+Status outside() { return {Code::invalid_argument, "block rows outside the tensor", 0}; }
+
 float load_float(const std::uint8_t* b) {
   const std::uint32_t bits = b[0] | std::uint32_t{b[1]} << 8 | std::uint32_t{b[2]} << 16 | std::uint32_t{b[3]} << 24;
   float value;
@@ -256,18 +258,27 @@ Status SingleTensor::decode(DType type, void* out) const {
 }
 
 Status SingleTensor::decode_block_rows(std::uint64_t first, std::uint64_t count, DType type, void* out) const {
-  if (first > block_rows() || count > block_rows() - first)
-    return {Code::invalid_argument, "block rows outside the tensor", 0};
-  if (count == block_rows()) return decode(type, out);
-  return without_exceptions([&]() -> Status {
-    const Reconstruction how = reconstruction(type);
-    if (Status s = check(how); !s.ok()) return s;
-    auto* const bytes = static_cast<std::uint8_t*>(out);
-    const std::uint64_t position = first * block_height() * cols();
-    if (impl_->raw) return impl_->copy_raw(position, count * cols(), type, bytes);
-    ValueSink sink(how, bytes, position);
-    return impl_->read_rows(first, count, sink);
-  });
+  const Reconstruction how = reconstruction(type);
+  if (Status s = check(how); !s.ok()) return s;
+  auto* const bytes = static_cast<std::uint8_t*>(out);
+  const std::uint64_t position = first * block_height() * cols();
+  if (impl_->raw) {
+    if (!holds(first, count)) return outside();
+    return impl_->copy_raw(position, count * cols(), type, bytes);
+  }
+  ValueSink sink(how, bytes, position);
+  return read_block_rows(first, count, sink);
+}
+
+Status SingleTensor::read_block_rows(std::uint64_t first, std::uint64_t count, IntegerSink& sink) const {
+  if (impl_->raw) return {Code::unsupported, "raw_float32_parameter", 0};
+  if (!holds(first, count)) return outside();
+  return without_exceptions(
+      [&] { return impl_->entries.empty() ? impl_->read_all(sink) : impl_->read_rows(first, count, sink); });
+}
+
+bool SingleTensor::holds(std::uint64_t first, std::uint64_t count) const {
+  return count != 0 && first < block_rows() && count <= block_rows() - first;
 }
 
 bool SingleTensor::has_integers() const { return !impl_->raw; }

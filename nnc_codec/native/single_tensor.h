@@ -37,13 +37,17 @@ class SingleTensor {
   // can still be decoded whole.
   Status decode_block_rows(std::uint64_t first, std::uint64_t count, DType type, void* out) const;
 
-  // For those who keep integers instead of values; raw floats have none (Code::unsupported).
+  // For those who keep integers instead of values; raw floats have none (Code::unsupported). Positions count from the
+  // start of the tensor.
   bool has_integers() const;
   Status read_integers(IntegerSink& sink) const;
+  Status read_block_rows(std::uint64_t first, std::uint64_t count, IntegerSink& sink) const;
   // How integers become values of `type`; refers to this object.
   Reconstruction reconstruction(DType type) const;
 
  private:
+  bool holds(std::uint64_t first, std::uint64_t count) const;
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -1,11 +1,12 @@
 // One decode operator of one session.
 #pragma once
-#include <atomic>
 #include <cstdint>
-#include <string>
+#include <memory>
 #include <vector>
 
 #include "cache.h"
+#include "coded_input.h"
+#include "decoding.h"
 #include "op_types.h"
 #include "ort_api.h"
 #include "session_config.h"
@@ -28,28 +29,17 @@ class Kernel {
   struct Job;
 
   Kernel(const ort::Api* api, const OpType& type, const SessionConfig& config);
-  ort::Status* read(const ort::KernelInfo* info);
-  bool is_constant(const ort::TensorView& payload) const;
-  ort::Status* check(const ort::TensorView& payload);
-  ort::Status* check_bytes(const ort::TensorView& payload) const;
-  ort::Status* decode(const ort::TensorView& payload, void* out) const;
   ort::Status* output(ort::KernelContext* context, void** out) const;
-  ort::Status* compute_cached(ort::KernelContext* context);
-  ort::Status* hand_out(ort::KernelContext* context, void* out);
-  ort::Status* run_jobs(ort::KernelContext* context, std::vector<Job>& jobs);
-  std::string where(const ort::TensorView& payload) const;
+  ort::Status* compute_cached(ort::KernelContext* context, const SingleTensor& tensor);
+  ort::Status* hand_out(ort::KernelContext* context, const SingleTensor& tensor, void* out);
+  ort::Status* restore(ort::KernelContext* context, const SingleTensor& tensor, void* out) const;
+  ort::Status* decode(ort::KernelContext* context, const SingleTensor& tensor, std::size_t payload_bytes, void* out);
 
   const ort::Api* api_;
-  const OpType& type_;
   const SessionConfig& config_;
-  std::string tensor_;
-  std::vector<std::int64_t> shape_;
-  std::uint64_t elements_ = 0;
-  std::uint32_t crc32_ = 0;
-  ort::TensorView constant_payload_;  // empty when the payload is not an initializer of this graph
-  std::atomic<bool> constant_checked_{false};
+  CodedInput input_;
   CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session has a cache
-  bool shareable_ = false;             // consumers only read the tensor, and onnxruntime takes it without a copy
+  bool shareable_ = false;       // consumers only read the tensor, and onnxruntime takes it without a copy
 };
 
 }  // namespace nnc

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "allocator.h"
+#include "gather_op.h"
 #include "group_op.h"
 #include "guarded.h"
 #include "kernel.h"
@@ -87,6 +88,7 @@ struct Registration {
   ort::CustomOpDomain* domain = nullptr;
   std::vector<DecodeOp> ops;
   std::vector<GroupOp> group_ops;
+  std::vector<GatherOp> gather_ops;
 };
 
 struct Registrations {
@@ -108,11 +110,14 @@ ort::Status* make_registration(const ort::Api* api, const SessionConfig& config,
   for (const OpType& type : kOpTypes) {
     out->ops.push_back(make_op(type, out->config, version));
     out->group_ops.push_back(make_group_op(type, version));
+    out->gather_ops.push_back(make_gather_op(type, out->config, version));
   }
   if (ort::Status* status = ort::CreateCustomOpDomain::call(api, kDomain, &out->domain)) return status;
   for (const DecodeOp& op : out->ops)
     if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
   for (const GroupOp& op : out->group_ops)
+    if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
+  for (const GatherOp& op : out->gather_ops)
     if (ort::Status* status = ort::AddOp::call(api, out->domain, &op.base)) return status;
   return nullptr;
 }

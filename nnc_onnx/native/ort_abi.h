@@ -73,6 +73,7 @@ using AddCustomOpDomain = Slot<28, Status*(SessionOptions*, CustomOpDomain*)>;
 using CreateTensorWithData = Slot<49, Status*(const MemoryInfo*, void* data, std::size_t bytes,
                                               const std::int64_t* dims, std::size_t rank, int type, Value** out)>;
 using GetTensorMutableData = Slot<51, Status*(const Value*, void** out)>;
+using GetTensorElementType = Slot<60, Status*(const TensorTypeAndShapeInfo*, int* out)>;
 using GetDimensionsCount = Slot<61, Status*(const TensorTypeAndShapeInfo*, std::size_t* out)>;
 using GetDimensions = Slot<62, Status*(const TensorTypeAndShapeInfo*, std::int64_t* out, std::size_t rank)>;
 using GetElementCount = Slot<64, Status*(const TensorTypeAndShapeInfo*, std::size_t* out)>;
@@ -92,6 +93,7 @@ using GetAttributeInts = Slot<163, Status*(const KernelInfo*, const char* name, 
 using RegisterAllocator = Slot<176, Status*(Env*, struct Allocator*)>;
 using CreateOpAttr = Slot<211, Status*(const char* name, const void* data, int length, int type, OpAttr** out)>;
 using ReleaseOpAttr = Slot<212, void(OpAttr*)>;
+using GetInputName = Slot<232, Status*(const KernelInfo*, std::size_t index, char* out, std::size_t* size)>;
 using GetOutputName = Slot<233, Status*(const KernelInfo*, std::size_t index, char* out, std::size_t* size)>;
 using HasSessionConfig = Slot<237, Status*(const SessionOptions*, const char* key, int* out)>;
 using GetSessionConfig = Slot<238, Status*(const SessionOptions*, const char* key, char* out, std::size_t* size)>;

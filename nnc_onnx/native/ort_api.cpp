@@ -5,6 +5,13 @@
 
 namespace nnc::ort {
 
+namespace {
+
+// More than any tensor has: a wrong slot must not allocate.
+constexpr std::size_t kMostDimensions = 4096;
+
+}  // namespace
+
 int minor_version(const char* version_string) {
   if (version_string == nullptr || std::strncmp(version_string, "1.", 2) != 0) return -1;
   char* end = nullptr;
@@ -32,35 +39,65 @@ Status* read_attribute(const Api* api, const KernelInfo* info, const char* name,
 }
 
 Status* view_tensor(const Api* api, const Value* value, TensorView* out) {
+  return view_tensor(api, value, out, nullptr, nullptr);
+}
+
+Status* view_tensor(const Api* api, const Value* value, TensorView* out, ElementType* type,
+                    std::vector<std::int64_t>* shape) {
   void* data = nullptr;
   if (Status* status = GetTensorMutableData::call(api, value, &data)) return status;
   TensorTypeAndShapeInfo* info = nullptr;
   if (Status* status = GetTypeAndShape::call(api, value, &info)) return status;
   Status* status = GetElementCount::call(api, info, &out->elements);
+  int found = kUndefined;
+  if (status == nullptr && type != nullptr) status = GetTensorElementType::call(api, info, &found);
+  if (type != nullptr) *type = static_cast<ElementType>(found);
+  std::size_t rank = 0;
+  if (status == nullptr && shape != nullptr) status = GetDimensionsCount::call(api, info, &rank);
+  if (status == nullptr && shape != nullptr && rank <= kMostDimensions) {
+    shape->resize(rank);
+    status = GetDimensions::call(api, info, shape->data(), rank);
+  }
   ReleaseTypeAndShape::call(api, info);
   out->data = static_cast<const std::uint8_t*>(data);
   return status;
 }
 
-std::string output_name(const Api* api, const KernelInfo* info) {
+namespace {
+
+constexpr std::size_t kLongestText = 65536;
+
+// A text of which onnxruntime tells the size first; empty when it does not.
+template <class Get>
+std::string read_text(const Api* api, Get get) {
   std::size_t size = 0;
-  if (!succeeded(api, GetOutputName::call(api, info, 0, nullptr, &size)) || size == 0 || size > 65536) return {};
-  std::string name(size, '\0');
-  if (!succeeded(api, GetOutputName::call(api, info, 0, name.data(), &size))) return {};
-  name.resize(std::strlen(name.c_str()));
+  if (!succeeded(api, get(nullptr, &size)) || size == 0 || size > kLongestText) return {};
+  std::string text(size, '\0');
+  if (!succeeded(api, get(text.data(), &size))) return {};
+  text.resize(std::strlen(text.c_str()));
+  return text;
+}
+
+}  // namespace
+
+std::string output_name(const Api* api, const KernelInfo* info) {
+  return read_text(api, [&](char* out, std::size_t* size) { return GetOutputName::call(api, info, 0, out, size); });
+}
+
+std::string payload_owner(const Api* api, const KernelInfo* info) {
+  std::string name =
+      read_text(api, [&](char* out, std::size_t* size) { return GetInputName::call(api, info, 0, out, size); });
+  const std::string suffix = ".nnr";
+  if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0)
+    name.resize(name.size() - suffix.size());
   return name;
 }
 
 std::string session_config(const Api* api, const SessionOptions* options, const char* key) {
   int present = 0;
   if (!succeeded(api, HasSessionConfig::call(api, options, key, &present)) || present == 0) return {};
-  std::size_t size = 0;
-  if (!succeeded(api, GetSessionConfig::call(api, options, key, nullptr, &size)) || size == 0 || size > 65536)
-    return {};
-  std::string value(size, '\0');
-  if (!succeeded(api, GetSessionConfig::call(api, options, key, value.data(), &size))) return {};
-  value.resize(std::strlen(value.c_str()));
-  return value;
+  return read_text(
+      api, [&](char* out, std::size_t* size) { return GetSessionConfig::call(api, options, key, out, size); });
 }
 
 namespace {
@@ -83,16 +120,10 @@ bool tensor_round_trip(const Api* api) {
   bool same = succeeded(api, CreateTensorWithData::call(api, memory, bytes, sizeof bytes, dims, 2, kUInt8, &value));
   if (same) {
     TensorView view;
-    same = succeeded(api, view_tensor(api, value, &view)) && view.data == bytes && view.elements == 6;
-    TensorTypeAndShapeInfo* info = nullptr;
-    same = same && succeeded(api, GetTypeAndShape::call(api, value, &info));
-    if (same) {
-      std::size_t rank = 0;
-      std::int64_t seen[2] = {};
-      same = succeeded(api, GetDimensionsCount::call(api, info, &rank)) && rank == 2 &&
-             succeeded(api, GetDimensions::call(api, info, seen, 2)) && seen[0] == 2 && seen[1] == 3;
-      ReleaseTypeAndShape::call(api, info);
-    }
+    ElementType type = kUndefined;
+    std::vector<std::int64_t> shape;
+    same = succeeded(api, view_tensor(api, value, &view, &type, &shape)) && view.data == bytes && view.elements == 6 &&
+           type == kUInt8 && shape == std::vector<std::int64_t>(dims, dims + 2);
     ReleaseValue::call(api, value);
   }
   ReleaseMemoryInfo::call(api, memory);

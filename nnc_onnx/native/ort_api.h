@@ -24,9 +24,13 @@ std::string self_test(const Api* api);
 Status* read_attribute(const Api* api, const KernelInfo* info, const char* name, std::int64_t* out);
 Status* read_attribute(const Api* api, const KernelInfo* info, const char* name, std::vector<std::int64_t>* out);
 Status* view_tensor(const Api* api, const Value* value, TensorView* out);
+Status* view_tensor(const Api* api, const Value* value, TensorView* out, ElementType* type,
+                    std::vector<std::int64_t>* shape);
 
 // Empty when onnxruntime does not tell.
 std::string output_name(const Api* api, const KernelInfo* info);
+// Name of the tensor that the payload, input 0, belongs to.
+std::string payload_owner(const Api* api, const KernelInfo* info);
 std::string session_config(const Api* api, const SessionOptions* options, const char* key);
 
 // Drops a status that needs no report; true when there was none.

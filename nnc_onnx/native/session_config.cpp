@@ -1,12 +1,13 @@
 #include "session_config.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 
 namespace nnc {
 namespace {
 
-constexpr std::size_t kMostAhead = 63;
+constexpr std::size_t kMostThreads = 64;
 
 // 0 for anything but a decimal number.
 std::size_t read_number(const ort::Api* api, const ort::SessionOptions* options, const char* key) {
@@ -22,7 +23,10 @@ SessionConfig read_session_config(const ort::Api* api, const ort::SessionOptions
   SessionConfig config;
   config.cache_bytes = read_number(api, options, "onnx_nnc.cache_bytes");
   config.ahead = read_number(api, options, "onnx_nnc.ahead");
-  if (config.ahead > kMostAhead) config.ahead = kMostAhead;
+  if (config.ahead >= kMostThreads) config.ahead = kMostThreads - 1;
+  config.threads = read_number(api, options, "onnx_nnc.threads");
+  config.threads = std::clamp<std::size_t>(config.threads, 1, kMostThreads);
+  config.levels = read_number(api, options, "onnx_nnc.cache_levels") == 1;
   config.lend = read_number(api, options, "onnx_nnc.lend") == 1;
   return config;
 }

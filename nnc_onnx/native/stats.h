@@ -14,12 +14,16 @@ struct Stats {
   std::atomic<std::uint64_t> decodes{0};        // tensors decoded
   std::atomic<std::uint64_t> decoded_bytes{0};  // bytes written by decoding
   std::atomic<std::uint64_t> decode_ns{0};      // time spent decoding, summed over threads
+  std::atomic<std::uint64_t> split_decodes{0};  // tensors of them whose block rows were decoded side by side
   std::atomic<std::uint64_t> payload_bytes{0};  // payload bytes read by decoding
   std::atomic<std::uint64_t> failures{0};       // requests that ended in an error
   std::atomic<std::uint64_t> cache_hits{0};
   std::atomic<std::uint64_t> cache_misses{0};
   std::atomic<std::uint64_t> cache_loans{0};  // tensors handed to onnxruntime without a copy
   std::atomic<std::uint64_t> cache_evictions{0};
+  std::atomic<std::uint64_t> cache_restores{0};  // tensors made from levels held in the cache
+  std::atomic<std::uint64_t> row_hits{0};        // rows of tables that were asked for and held
+  std::atomic<std::uint64_t> row_misses{0};      // rows of tables that had to be decoded
   std::atomic<std::uint64_t> cache_bytes{0};       // bytes of decoded tensors held now
   std::atomic<std::uint64_t> cache_peak_bytes{0};  // the most that were held at a time
 };

@@ -1,0 +1,29 @@
+// One decode of a tensor on behalf of an operator, counted.
+#pragma once
+#include <cstddef>
+
+#include "ort_abi.h"
+#include "reconstruct.h"
+#include "single_tensor.h"
+
+namespace nnc {
+
+// Where a decode goes, and in what form.
+struct Target {
+  void* out = nullptr;
+  unsigned level_bytes = 0;  // 0: values of the element type; 1 or 2: integers of that size
+};
+
+struct Outcome {
+  Status status;
+  bool too_wide = false;  // the integers need more than `level_bytes`; `status` is not ok then
+
+  bool ok() const { return status.ok(); }
+};
+
+// Decodes all of `tensor`. With a context the block rows of the tensor, if it has entry points, are shared out to up to
+// `threads` threads. Wrong entry points do no harm: the tensor is then decoded in one piece.
+Outcome decode_tensor(const SingleTensor& tensor, DType type, const Target& target, const ort::Api* api,
+                      const ort::KernelContext* context, std::size_t threads, std::size_t payload_bytes);
+
+}  // namespace nnc

@@ -1,0 +1,46 @@
+// Rows of one table that are kept between look-ups: those that are asked for again stay (CLOCK, second chance).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace nnc {
+
+class RowCache {
+ public:
+  explicit RowCache(std::size_t row_bytes);
+  ~RowCache();
+  RowCache(const RowCache&) = delete;
+  RowCache& operator=(const RowCache&) = delete;
+
+  // Copies row rows[i] to out + i * row_bytes if it is held; else adds i to `missing`, which has room for all.
+  void take(const std::vector<std::uint64_t>& rows, std::uint8_t* out, std::vector<std::size_t>& missing);
+  // Keeps rows[i] for all i in `which`, whose values lie at values + i * row_bytes. More rows need memory of the cache's
+  // budget; without it they replace others.
+  void keep(const std::vector<std::uint64_t>& rows, const std::vector<std::size_t>& which, const std::uint8_t* values);
+  // Drops all rows; returns the bytes that they took of the cache's budget.
+  std::size_t clear();
+
+ private:
+  struct Slot {
+    std::uint64_t row = 0;
+    bool taken = false;
+    bool recent = false;
+  };
+
+  std::uint8_t* at(std::size_t slot) const;
+  std::size_t free_slot();
+  void grow(std::size_t rows);
+
+  const std::size_t row_bytes_;
+  const std::size_t rows_per_chunk_;
+  std::mutex mutex_;  // never held while the cache's lock is asked for
+  std::vector<std::uint8_t*> chunks_;
+  std::vector<Slot> slots_;
+  std::unordered_map<std::uint64_t, std::size_t> slot_of_;
+  std::size_t hand_ = 0;
+};
+
+}  // namespace nnc
