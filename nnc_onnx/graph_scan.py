@@ -50,11 +50,13 @@ class GraphScan(msgspec.Struct, frozen=True, kw_only=True):
         decoded_bytes: size of all tensors that have a decode node of their own.
         shareable: names of the decoded tensors whose consumers only read them, sorted.
         groups: whether a node decodes several tensors.
+        lookups: whether Gather alone reads some decoded tensor.
     """
 
     decoded_bytes: int
     shareable: tuple[str, ...]
     groups: bool = False
+    lookups: bool = False
 
 
 def scan_graph(data: Buffer) -> GraphScan:
@@ -70,7 +72,8 @@ def scan_graph(data: Buffer) -> GraphScan:
         if number == _MODEL_GRAPH and wire == _LENGTH:
             scan.graph(start, end, 0)
     shareable = tuple(sorted(scan.decoded - scan.written))
-    return GraphScan(decoded_bytes=scan.decoded_bytes, shareable=shareable, groups=scan.groups)
+    lookups = not scan.decoded.isdisjoint(scan.looked_up - scan.computed_with)
+    return GraphScan(decoded_bytes=scan.decoded_bytes, shareable=shareable, groups=scan.groups, lookups=lookups)
 
 
 class _Scan:
@@ -78,6 +81,8 @@ class _Scan:
         self._data = data
         self.decoded: set[str] = set()
         self.written: set[str] = set()  # by some consumer, perhaps
+        self.looked_up: set[str] = set()  # by Gather
+        self.computed_with: set[str] = set()  # by any other operator
         self.decoded_bytes = 0
         self.groups = False
 
@@ -113,6 +118,8 @@ class _Scan:
             return
         read_only = _READ_ONLY.get(op_type, frozenset()) if domain in ("", "ai.onnx") else frozenset()
         self.written.update(name for position, name in enumerate(inputs) if position not in read_only)
+        readers = self.looked_up if op_type == "Gather" and domain in ("", "ai.onnx") else self.computed_with
+        readers.update(inputs)
         for attribute in attributes:
             for number, wire, first, last in fields(self._data, *attribute):
                 is_graph = number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS) and wire == _LENGTH

@@ -36,12 +36,16 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
         decodes: tensors decoded.
         decoded_bytes: bytes of decoded tensors written.
         decode_ns: nanoseconds spent decoding, summed over threads.
+        split_decodes: tensors of them whose block rows were decoded side by side.
         payload_bytes: payload bytes read by decoding.
         failures: requests that ended in an error.
         cache_hits: requests served from the cache.
         cache_misses: requests of caching sessions that had to be decoded.
         cache_loans: tensors handed to onnxruntime without a copy.
         cache_evictions: tensors dropped to make room.
+        cache_restores: tensors made from levels held in the cache.
+        row_hits: rows of tables that were asked for and held.
+        row_misses: rows of tables that had to be decoded.
         cache_bytes: bytes of decoded tensors held now.
         cache_peak_bytes: the most that were held at a time.
         constant_bytes: bytes of weights that living sessions hold as constants.
@@ -52,12 +56,16 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
     decodes: int
     decoded_bytes: int
     decode_ns: int
+    split_decodes: int
     payload_bytes: int
     failures: int
     cache_hits: int
     cache_misses: int
     cache_loans: int
     cache_evictions: int
+    cache_restores: int
+    row_hits: int
+    row_misses: int
     cache_bytes: int
     cache_peak_bytes: int
     constant_bytes: int = 0
@@ -107,6 +115,8 @@ def load_library() -> ctypes.CDLL:
     library.onnx_nnc_stat_name.argtypes = [ctypes.c_size_t]
     library.onnx_nnc_stat_value.restype = ctypes.c_uint64
     library.onnx_nnc_stat_value.argtypes = [ctypes.c_size_t]
+    library.onnx_nnc_block_rows.restype = ctypes.c_uint64
+    library.onnx_nnc_block_rows.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.onnx_nnc_share.restype = ctypes.c_int32
     library.onnx_nnc_share.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.onnx_nnc_reset_stats.restype = None

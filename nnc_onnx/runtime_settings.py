@@ -93,12 +93,15 @@ def is_registered(options: onnxruntime.SessionOptions) -> bool:
         return False
 
 
-def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bool = False) -> None:
+def apply(
+    options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bool = False, levels: bool = False
+) -> None:
     """Register the decode operators in `options` and switch off what would keep decoded tensors alive.
 
     Args:
         options: changed in place.
         cache_bytes: budget for decoded tensors kept between uses; 0 keeps none.
+        levels: hold the integers of tensors where the budget is too small for their values.
         lend: let onnxruntime 1.23 and newer use cached tensors in place where :func:`library.sharing` allows.
 
     Memory patterns plan one block for all tensors of a run, and memory reuse keeps a buffer per distinct
@@ -115,10 +118,12 @@ def apply(options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bo
     if is_registered(options):
         return
     load_library()
+    threads = min(options.intra_op_num_threads or os.cpu_count() or 1, _MOST_THREADS)
+    options.add_session_config_entry("onnx_nnc.threads", str(threads))
     if cache_bytes > 0:
         options.add_session_config_entry("onnx_nnc.cache_bytes", str(cache_bytes))
-        threads = options.intra_op_num_threads or os.cpu_count() or 1
-        options.add_session_config_entry("onnx_nnc.ahead", str(min(threads, _MOST_THREADS) - 1))
+        options.add_session_config_entry("onnx_nnc.ahead", str(threads - 1))
+        options.add_session_config_entry("onnx_nnc.cache_levels", str(int(levels)))
         if lend and onnxruntime_version() >= OLDEST_LENDING:
             options.add_session_config_entry("onnx_nnc.lend", "1")
             options.add_session_config_entry("session.use_env_allocators", "1")

@@ -86,7 +86,7 @@ def plan_session(
         budget = budget_bytes(cache_bytes, scan.decoded_bytes, whole_machine=mode == "auto")
     if resident and budget >= scan.decoded_bytes:
         return _eager(source, scan.decoded_bytes)
-    if not scan.groups and not (resident and budget):
+    if not scan.groups and not scan.lookups and not (resident and budget):
         return SessionPlan(
             "cache" if budget else "lazy", budget, coded_bytes=scan.decoded_bytes, shareable=scan.shareable
         )
@@ -102,6 +102,7 @@ def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> Sessio
 def _partly(
     source: str | os.PathLike[str] | bytes, for_constants: int, budget: int, shareable: tuple[str, ...]
 ) -> SessionPlan:
+    from .gather import row_rewrite, row_tables, table_of
     from .payloads import packed_tensors
     from .residency import choose_constants
     from .skeleton import read_skeleton
@@ -109,7 +110,9 @@ def _partly(
 
     model = read_skeleton(source)
     usage = Usage(model.proto.graph)
-    chosen: Residency = choose_constants(usage, packed_tensors(usage), for_constants)
+    tables = row_tables(usage, model)
+    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables]
+    chosen: Residency = choose_constants(usage, others, for_constants)
     left = budget - chosen.constant_bytes
     return SessionPlan(
         "cache" if left else "lazy",
@@ -119,4 +122,5 @@ def _partly(
         coded_bytes=chosen.coded_bytes,
         shareable=shareable,
         model=model,
+        rewrites=(row_rewrite(tables),) if tables else (),
     )

@@ -5,6 +5,7 @@
 
 #include "gather_kernel.h"
 #include "guarded.h"
+#include "single_tensor.h"
 
 namespace nnc {
 namespace {
@@ -63,3 +64,8 @@ GatherOp make_gather_op(const OpType& type, const SessionConfig& config, std::ui
 }
 
 }  // namespace nnc
+
+std::uint64_t onnx_nnc_block_rows(const std::uint8_t* payload, std::size_t size) {
+  nnc::SingleTensor tensor;
+  return tensor.open(payload, size, nnc::Limits{}).ok() ? tensor.block_rows() : 0;
+}

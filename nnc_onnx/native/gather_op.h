@@ -2,6 +2,7 @@
 //
 // They are not part of the carriage: a loader puts one in the place of a decode node and the Gather behind it.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "op_types.h"
@@ -23,3 +24,6 @@ struct GatherOp {
 GatherOp make_gather_op(const OpType& type, const SessionConfig& config, std::uint32_t version);
 
 }  // namespace nnc
+
+// Parts of a payload that can be decoded alone; 0 if its headers cannot be read.
+NNC_EXPORT std::uint64_t onnx_nnc_block_rows(const std::uint8_t* payload, std::size_t size);
