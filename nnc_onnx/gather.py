@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .carriage import DOMAIN, OP_PREFIX
 from .library import load_library
 from .payloads import PackedTensor, packed_tensors
+from .roles import is_table
 from .tensors import read_bytes
 from .usage import Usage, Use, Value
 
@@ -50,24 +51,9 @@ def row_tables(usage: Usage, model: Model) -> frozenset[Table]:
         table_of(tensor)
         for tensor in packed_tensors(usage)
         if tensor.decode.member is None
-        and looked_up(usage, Value(tensor.path, tensor.decode.output), tensor.decode.shape)
+        and is_table(usage, Value(tensor.path, tensor.decode.output), len(tensor.decode.shape))
         and _block_rows(tensor, model.folder) >= LEAST_BLOCK_ROWS
     )
-
-
-def looked_up(usage: Usage, value: Value, shape: tuple[int, ...]) -> bool:
-    """Whether every reader of `value` is a Gather that takes rows of it."""
-    uses = usage.uses(value)
-    return bool(uses) and bool(shape) and all(_takes_rows(use, len(shape)) for use in uses)
-
-
-def _takes_rows(use: Use, rank: int) -> bool:
-    node = use.node
-    if node is None or node.op_type != "Gather" or node.domain not in ("", "ai.onnx") or use.position != 0:
-        return False
-    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-    # The same tensor can be the indices too.
-    return axis in (0, -rank) and list(node.input).count(node.input[0]) == 1
 
 
 def _block_rows(tensor: PackedTensor, folder: Path) -> int:
@@ -85,7 +71,7 @@ def row_rewrite(tables: Iterable[Table]) -> Callable[[onnx.ModelProto], None]:
         gone: set[Value] = set()
         for tensor in list(packed_tensors(usage)):
             value = Value(tensor.path, tensor.decode.output)
-            if table_of(tensor) not in wanted or not looked_up(usage, value, tensor.decode.shape):
+            if table_of(tensor) not in wanted or not is_table(usage, value, len(tensor.decode.shape)):
                 continue
             payload = Value(tensor.home, tensor.payload.name)
             uses = usage.uses(value)

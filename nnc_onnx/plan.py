@@ -49,6 +49,7 @@ class PlannedTensor(NamedTuple):
         reason: why it is not coded as a weight; ``None`` if it is.
         care: how closely it is coded; tensors with a `reason` stay plain unless this is finer than ``"usual"``.
         chosen: what it is to be coded with; ``None`` leaves that to its statistics.
+        is_table: whether the graph takes single rows of it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PlannedTensor(NamedTuple):
     reason: str | None
     chosen: TensorParams | None = None
     care: Care = "usual"
+    is_table: bool = False
 
     @property
     def is_coded(self) -> bool:
@@ -169,8 +171,20 @@ def _treat(
         reason = _preference(value.name, element_count(tensor), role, reader, options)
         if element is not None and reason is not None and options.group_below:
             care = _care(reason, role, reader, element, element_count(tensor))
+    table = reason is None and roles.is_table(value, shape)
     return PlannedTensor(
-        value.name, value.path, origin, position, node_name, tensor, shape, element, role, reason, care=care
+        value.name,
+        value.path,
+        origin,
+        position,
+        node_name,
+        tensor,
+        shape,
+        element,
+        role,
+        reason,
+        care=care,
+        is_table=table,
     )
 
 

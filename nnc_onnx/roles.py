@@ -143,6 +143,20 @@ def implies_shape(usage: Usage, value: Value) -> bool:
     )
 
 
+def is_table(usage: Usage, value: Value, rank: int) -> bool:
+    """Whether every reader of `value` is a Gather that takes rows of it."""
+    uses = usage.uses(value)
+    return bool(uses) and rank > 0 and all(_takes_rows(use, rank) for use in uses)
+
+
+def _takes_rows(use: Use, rank: int) -> bool:
+    node = use.node
+    if node is None or node.op_type != "Gather" or node.domain not in ("", "ai.onnx") or use.position != 0:
+        return False
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return axis in (0, -rank) and len(node.input) == 2
+
+
 class Roles:
     """Roles of the constants of one model."""
 
@@ -158,6 +172,10 @@ class Roles:
             if _STRENGTH[candidate.role] > _STRENGTH[found.role]:
                 found = candidate
         return found
+
+    def is_table(self, value: Value, shape: tuple[int, ...]) -> bool:
+        """See :func:`is_table`."""
+        return is_table(self._usage, value, len(shape))
 
     def _of_use(self, use: Use, shape: tuple[int, ...], hops: int) -> RoleOf:
         node = use.node
