@@ -171,7 +171,7 @@ class Search {
   template <class Lanes>
   NNC_INLINE void along(bool dependent) {
     const std::size_t n = static_cast<std::size_t>(p_.cols);
-    std::vector<float> original(n), target(n), errors(n);
+    std::vector<float> original(n), target(n);
     for (std::uint64_t y = 0; y < p_.rows; ++y) {
       const std::uint64_t group = y / (p_.rows / p_.groups);
       const float* const feedback = p_.feedback + group * n * n;
@@ -179,10 +179,7 @@ class Search {
       scaled(p_.weights + y * n, n, original.data());
       target = original;
       if (dependent) {
-        // What is open belongs to the row before, whose errors this row does not feel.
-        std::memset(at_.error, 0, sizeof at_.error);
-        const std::size_t before = at_.open;
-        row_along<Lanes>(n, before, feedback, importance, original.data(), target.data(), errors.data());
+        row_along<Lanes>(n, feedback, importance, original.data(), target.data());
       } else {
         for (std::size_t x = 0; x < n; ++x) {
           const std::int32_t q = nearest(target[x], importance[x]);
@@ -262,11 +259,12 @@ class Search {
     decide(at_.open, errors);
   }
 
-  // `before`: open decisions of the row before.
   template <class Lanes>
-  NNC_INLINE void row_along(std::size_t n, std::size_t before, const float* feedback, const float* importance,
-                            const float* original, float* target, float* errors) {
-    std::size_t first = 0;  // column of the oldest open decision of this row
+  NNC_INLINE void row_along(std::size_t n, const float* feedback, const float* importance, const float* original,
+                            float* target) {
+    float errors[kDelay];
+    std::size_t before = at_.open;  // open decisions of the row before, whose errors this row does not feel
+    std::size_t first = 0;          // column of the oldest open decision of this row
     for (std::size_t x = 0; x < n; ++x) {
       if (at_.open == kOpen) {
         decide(kDelay, errors);
