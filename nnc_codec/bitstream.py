@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cached_property
 from math import prod
@@ -130,7 +130,8 @@ class CodedTensor:
         wanted = None if dtype is None else np.dtype(dtype)
         if executor is not None and self._payload.block_rows:
             values = empty(self.shape, wanted or self.dtype) if out is None else out
-            self._payload.decode_in_parallel(values, executor)
+            for job in [executor.submit(decode) for decode in self._payload.part_decoders(values)]:
+                job.result()
             return values
         decoded = self._payload.decode(dtype=wanted, out=None if out is None else {self.name: out})
         return decoded[self.name].values
@@ -138,6 +139,17 @@ class CodedTensor:
     def decode_unit(self) -> dict[str, npt.NDArray[Any]]:
         """Decode all tensors of the data unit at once, by name in payload order."""
         return {name: decoded.values for name, decoded in self._payload.decode().items()}
+
+    def decoding(self) -> tuple[dict[str, npt.NDArray[Any]], list[Callable[[], None]]]:
+        """The data unit's tensors, by name in payload order, and the independent calls that fill them.
+
+        Large tensors with entry points are decoded in parts.
+        """
+        tensors: dict[str, npt.NDArray[Any]] = {}
+        if self._payload.parts > 1:
+            tensors[self.name] = empty(self.shape, self.dtype)
+            return tensors, self._payload.part_decoders(tensors[self.name])
+        return tensors, [lambda: tensors.update(self.decode_unit())]
 
     def decode_update(self, base: UpdateState) -> dict[str, npt.NDArray[Any]]:
         """Decode all tensors of the data unit as the next step of a sequence of updates, and advance its state."""

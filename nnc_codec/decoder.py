@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,11 @@ from ._status import check
 from .bitstream import Bitstream, Buffer, Source, as_bytes
 from .elements import empty, flat_bytes, native_type
 from .limits import Limits
-from .parallel import pool_of
+from .parallel import run_all
 from .state import UpdateState
+
+_WORK_PER_ELEMENT = 4
+"""Bytes of float32 that one element stands for when work is shared out."""
 
 
 def open(data: Source, *, limits: Limits | None = None, strict: bool = True) -> Bitstream:
@@ -64,13 +67,20 @@ def decode(
         base.nodes.update(state.nodes)
         base.device_id = state.device_id
         return tensors
-    order = sorted(range(len(groups)), key=lambda i: -groups[i][0].coded_nbytes)
-    decoded: list[dict[str, npt.NDArray[Any]]] = [{} for _ in groups]
-    with pool_of(executor, len(groups)) as pool:
-        jobs = pool.map(lambda i: groups[i][0].decode_unit(), order)
-        for index, tensors in zip(order, jobs, strict=True):
-            decoded[index] = tensors
+    decoded: list[dict[str, npt.NDArray[Any]]] = []
+    tasks: list[Callable[[], None]] = []
+    sizes: list[int] = []
+    for group in groups:
+        tensors, parts = group[0].decoding()
+        decoded.append(tensors)
+        tasks += parts
+        sizes += [sum(tensor.size for tensor in group) * _WORK_PER_ELEMENT // len(parts)] * len(parts)
+    run_all(_call, tasks, sizes, executor, max_in_flight_bytes=sum(sizes))
     return {name: values for unit in decoded for name, values in unit.items()}
+
+
+def _call(task: Callable[[], None]) -> None:
+    task()
 
 
 def decode_single(

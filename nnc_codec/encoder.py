@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from . import syntax
 from .blocks import Role, roles_by_name, roles_by_payload
 from .errors import InvalidArgumentError
 from .folding import fold_batch_norm
-from .parallel import pool_of
+from .parallel import MAX_IN_FLIGHT_BYTES, run_all
 from .params import Block, EncodeParams, TensorParams
 from .state import UpdateState
 from .syntax.context import Context
@@ -36,6 +38,7 @@ def encode(
     base: UpdateState | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
 ) -> bytes:
     """Code tensors into one NNR bitstream.
 
@@ -50,6 +53,8 @@ def encode(
             ``base.compress_differences`` is off.
         executor: where tensors are coded; ``None`` uses threads, one per processor.
         progress: called after each unit, with the name of its first tensor.
+        max_in_flight_bytes: most bytes of tensors that are coded at the same time; a larger tensor is coded alone.
+            Coding takes about as much memory again as the tensors that are under way.
 
     Returns:
         The bitstream: STR, MPS, [TPL], data units in the order of ``tensors``.
@@ -67,25 +72,37 @@ def encode(
     parents = base is not None and (base.compress_differences or base.predictive)
     context, head = bitstream_head(options, parents=parents, predictive=base is not None and base.predictive)
     plans = plan_units(arrays, options, base, identifiers)
-    order = sorted(range(len(plans)), key=lambda i: -sum(part.array.size for part in plans[i].parts))
-    coded: list[Coded] = [Coded(b"", {})] * len(plans)
-    with pool_of(executor, len(plans)) as pool:
-        jobs = pool.map(encode_unit, (plans[i] for i in order), [options] * len(order), [context] * len(order))
-        for index, unit in zip(order, jobs, strict=True):
-            coded[index] = unit
-            if progress is not None:
-                progress(plans[index].names[0], sum(int(part.array.nbytes) for part in plans[index].parts))
+    sizes = [sum(int(part.array.nbytes) for part in plan.parts) for plan in plans]
+
+    def done(index: int) -> None:
+        if progress is not None:
+            progress(plans[index].names[0], sizes[index])
+
+    code = partial(_code, options=options, context=context, keep_integers=base is not None)
+    coded = run_all(code, plans, sizes, executor, done=done, max_in_flight_bytes=max_in_flight_bytes)
     if base is not None:
         for plan, unit in zip(plans, coded, strict=True):
             for part in plan.parts:
                 if part.name in unit.integers:
                     base.record(part.name, part.parameter_id, options.device_id, unit.integers[part.name])
-    return head + b"".join(unit.data for unit in coded)
+    stream = BytesIO()
+    stream.write(head)
+    for index, unit in enumerate(coded):
+        stream.write(unit.data)
+        coded[index] = _EMPTY  # so that the output is never in memory twice
+    return stream.getvalue()
 
 
-def bitstream_head(
-    options: EncodeParams, *, parents: bool = False, predictive: bool = False
-) -> tuple[Context, bytes]:
+_EMPTY = Coded(b"", {})
+
+
+def _code(plan: UnitPlan, options: EncodeParams, context: Context, keep_integers: bool) -> Coded:
+    unit = encode_unit(plan, options, context)
+    # Four bytes a weight: kept for no longer than somebody needs them.
+    return unit if keep_integers else Coded(unit.data, {})
+
+
+def bitstream_head(options: EncodeParams, *, parents: bool = False, predictive: bool = False) -> tuple[Context, bytes]:
     """The units before the first data unit, and the context that data units are written in after them."""
     start = UnitHeader(nnr_unit_type=NnrUnitType.NNR_STR, start_unit_header=StartUnitHeader(general_profile_idc=1))
     mps = ModelParameterSet(

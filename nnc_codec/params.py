@@ -90,6 +90,8 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         opt_qp: coarser steps for weights with many elements or little spread, as the reference encoder derives them.
         cabac_unary_length: greater-than flags per level, 1 to 256.
         scan_order: 0 rows, 1 to 4 blocks of 8 to 64 (gives entry points for random access).
+        entry_points_from: a tensor of two or more dimensions with at least so many elements gets entry points even in
+            scan order 0, by being coded in blocks of 64: then several threads can decode it. 0 leaves all as they are.
         row_skipping: code a flag for every all-zero slice of the first dimension. Left off for a tensor whose
             quantization states would not survive it (``"dq"``, more than one block a row).
         param_opt: choose the start state of every context model by trial.
@@ -112,6 +114,7 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
     opt_qp: bool = False
     cabac_unary_length: int = 11
     scan_order: int = 0
+    entry_points_from: int = 1 << 24
     row_skipping: bool = False
     param_opt: bool = True
     lambda_: float = 0.0
@@ -129,6 +132,7 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
             ("qp_density", 0, 7),
             ("cabac_unary_length", 1, 256),
             ("scan_order", 0, 4),
+            ("entry_points_from", 0, 2**63 - 1),
             ("bit_depth", 1, 31),
             ("device_id", 0, 2**31 - 1),
         ):

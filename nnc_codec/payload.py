@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import prod
-from os import cpu_count
 from typing import Any
 
 import msgspec
@@ -26,6 +25,11 @@ from .syntax.enums import PayloadType
 
 Integers = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.uint8]
+EntryPoints = tuple[list[int], list[int], list[int]]
+"""Distances in bits, decoder windows and quantization states."""
+
+PART_ELEMENTS = 1 << 19
+"""Elements of a tensor with entry points that are decoded in one go."""
 
 
 @dataclass(frozen=True)
@@ -184,42 +188,59 @@ class Payload(msgspec.Struct, frozen=True, eq=False):
         member = self.members[0]
         rows = min(member.rows, (last + 1) * block) - first * block
         values = empty((rows, *member.shape[1:]), self.natural_dtype())
-        self._decode_block_rows(first, last, values)
+        self._decode_block_rows(first, last, values, self._entry_points())
         return values[start - first * block : stop - first * block]
 
     @property
     def block_rows(self) -> int:
         """Block rows that can be decoded one by one; 0 without entry points or with several tensors."""
-        points = self.header.cabac_entry_point_list
+        header = self.header
+        points = header.cabac_entry_point_list
         if len(self.members) > 1 or points is None or not points.entry_points:
+            return 0
+        if self.payload_type == PayloadType.NNR_PT_RAW_FLOAT or (header.codebook_present_flag and header.dq_flag):
             return 0
         return len(points.entry_points) + 1
 
-    def decode_in_parallel(self, values: npt.NDArray[Any], executor: Executor) -> None:
-        """Decode a tensor with entry points into ``values``, its block rows shared out to an executor's threads."""
-        block = 4 << self.header.scan_order
-        parts = min(self.block_rows, 2 * (cpu_count() or 1))
+    @property
+    def parts(self) -> int:
+        """Parts in which a large tensor with entry points is decoded.
+
+        They depend on the header alone, so that the number of threads does not show in what comes out.
+        """
+        if self.context.general_profile_idc != 1:
+            return 1
+        return max(1, min(self.block_rows, self.members[0].elements // PART_ELEMENTS))
+
+    def part_decoders(self, values: npt.NDArray[Any]) -> list[Callable[[], None]]:
+        """Calls that decode the parts of a tensor with entry points into ``values``; independent of each other."""
+        block, parts = 4 << self.header.scan_order, max(self.parts, 1)
         edges = [self.block_rows * i // parts for i in range(parts + 1)]
-        jobs = [
-            executor.submit(self._decode_block_rows, first, end - 1, values[first * block : end * block])
+        points = self._entry_points()
+        return [
+            partial(self._decode_block_rows, first, end - 1, values[first * block : end * block], points)
             for first, end in pairwise(edges)
         ]
-        for job in jobs:
-            job.result()
 
-    def _decode_block_rows(self, first: int, last: int, values: npt.NDArray[Any]) -> None:
-        """Decode block rows ``first`` to ``last`` into the rows of the tensor they are."""
-        member = self.members[0]
+    def _entry_points(self) -> EntryPoints:
         points = self.header.cabac_entry_point_list
         if points is None:
-            raise UnsupportedError("no entry points", unit=self.unit, tensor=member.name)
+            raise UnsupportedError("no entry points", unit=self.unit, tensor=self.members[0].name)
+        return (
+            list(points.bit_offset_list),
+            [point.cabac_offset_list for point in points.entry_points],
+            [point.dq_state_list for point in points.entry_points],
+        )
+
+    def _decode_block_rows(self, first: int, last: int, values: npt.NDArray[Any], points: EntryPoints) -> None:
+        """Decode block rows ``first`` to ``last`` into the rows of the tensor they are."""
+        member = self.members[0]
         is_int = self.payload_type == PayloadType.NNR_PT_INT
         decoder = _native.PayloadDecoder(self.data)
         qp = None if is_int else self._read_qp(decoder)
         codebook = self.codebook_of(member)
         status = decoder.read_rows(
-            self._coding(member, codebook, 31), first, last, list(points.bit_offset_list),
-            [p.cabac_offset_list for p in points.entry_points], [p.dq_state_list for p in points.entry_points],
+            self._coding(member, codebook, 31), first, last, *points,
             flat_bytes(values), native_type(values.dtype), is_int, 1.0 if qp is None else step_size(qp, self.context),
             None if codebook is None else np.array(codebook.entries, np.int32),
         )  # fmt: skip

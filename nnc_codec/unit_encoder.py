@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +19,7 @@ from .payload import Integers, Past
 from .payload_encoder import Source, Tools, decodes_back, encode_payload
 from .syntax.context import Context
 from .syntax.data_unit import CabacEntryPoint, CabacEntryPointList, Codebook, CompressedDataUnitHeader
-from .syntax.enums import NnrUnitType, PayloadType
+from .syntax.enums import NnrUnitType, PayloadType, ScanOrder
 from .syntax.topology import TopologyElementsIdsList
 from .syntax.units import UnitHeader
 
@@ -90,6 +91,7 @@ def encode_unit(plan: UnitPlan, options: EncodeParams, context: Context) -> Code
     Raises:
         InvalidArgumentError: with the tensor's name.
     """
+    options = _with_entry_points(plan, options)
     quantized = [_quantize(part, options) for part in plan.parts]
     shares = (
         len({q.dq for q in quantized}) == 1
@@ -105,6 +107,16 @@ def encode_unit(plan: UnitPlan, options: EncodeParams, context: Context) -> Code
         alone = replace(plan, parts=(q.part,), names=(q.part.name,), shape=q.source.shape, rank=0, rows=0)
         coded.append(_code(alone, [q], options, context))
     return Coded(b"".join(c.data for c in coded), {n: i for c in coded for n, i in c.integers.items()})
+
+
+def _with_entry_points(plan: UnitPlan, options: EncodeParams) -> EncodeParams:
+    """The options of a unit: a large tensor of its own that nothing else refers to is coded in blocks."""
+    if options.scan_order or not options.entry_points_from or len(plan.parts) > 1 or plan.parent:
+        return options
+    array = plan.parts[0].array
+    if array.ndim < 2 or array.size < options.entry_points_from:
+        return options
+    return msgspec.structs.replace(options, scan_order=int(ScanOrder.BLOCKS_64))
 
 
 def _quantize(part: Part, options: EncodeParams) -> _Quantized:
@@ -231,9 +243,7 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
     return Coded(_write(header, payload_type, payload, context), integers)
 
 
-def _payload(
-    sources: list[Source], tools: Tools, *, try_history: bool
-) -> tuple[bytes, list[tuple[int, int, int]]]:
+def _payload(sources: list[Source], tools: Tools, *, try_history: bool) -> tuple[bytes, list[tuple[int, int, int]]]:
     """Payload and entry points; with history-dependent significance if there is a history and it makes it shorter."""
     plain = encode_payload(sources, tools)
     if not try_history or any(source.past.history is None for source in sources):
@@ -308,4 +318,3 @@ def check_name(name: str) -> None:
     """
     if not name or "\0" in name:
         raise InvalidArgumentError("a tensor name must not be empty or contain NUL", tensor=name)
-
