@@ -92,8 +92,7 @@ def _upper(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         except np.linalg.LinAlgError:
             extra = max(4 * extra, 1e-6 * mean)
             continue
-        upper: npt.NDArray[np.float64] = lower[::-1, ::-1]
-        return upper
+        return np.asarray(lower[::-1, ::-1], np.float64)
 
 
 def quantize_feedback(

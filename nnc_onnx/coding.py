@@ -98,12 +98,16 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         outcome = _integer_params(array, options)
     if isinstance(outcome, str):
         return outcome
+    source = array
+    if planned.values is not None:
+        source = planned.values
+        outcome = msgspec.structs.replace(outcome, lambda_=0.0)
     if planned.is_table:
         outcome = msgspec.structs.replace(outcome, scan_order=table_scan_order(planned.shape))
     in_group = planned.elements < options.group_below
     if in_group:
         outcome = msgspec.structs.replace(outcome, node_id=False)
-    payload = nnc_codec.encode({planned.name: array}, outcome)
+    payload = nnc_codec.encode({planned.name: source}, outcome)
     size = len(payload) + CARRIAGE_OVERHEAD
     if in_group:
         size = len(payload) - len(planned.name.encode()) - _HEAD_BYTES + MEMBER_OVERHEAD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nnc_codec.formats import PackOptions
 from nnc_codec.params import TensorParams
@@ -17,6 +17,7 @@ from .walk import GraphPath
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 Origin = Literal["initializer", "constant"]
 
@@ -50,6 +51,8 @@ class PlannedTensor(NamedTuple):
         care: how closely it is coded; tensors with a `reason` stay plain unless this is finer than ``"usual"``.
         chosen: what it is to be coded with; ``None`` leaves that to its statistics.
         is_table: whether the graph takes single rows of it.
+        values: what is coded in place of its own values, in its shape; they are coded as closely as `chosen` allows,
+            which is exactly for multiples of its step that the quantizer can reach.
     """
 
     name: str
@@ -65,11 +68,17 @@ class PlannedTensor(NamedTuple):
     chosen: TensorParams | None = None
     care: Care = "usual"
     is_table: bool = False
+    values: NDArray[Any] | None = None
 
     @property
     def is_coded(self) -> bool:
         """Whether to try to code it."""
         return self.reason is None or self.care != "usual"
+
+    @property
+    def inner_name(self) -> str | None:
+        """Name of the tensor in a Constant node if it is not the value's."""
+        return None if self.origin == "initializer" or self.proto.name == self.name else str(self.proto.name)
 
     @property
     def value(self) -> Value:
