@@ -46,7 +46,7 @@ LEAST_BLOCK_ROW_ELEMENTS = 4096
 """Elements that one look-up decodes at least. Every block row costs an entry point and a start of all contexts anew:
 0.4 to 1.3 % of the table's bits at this size, twice as much at half of it."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 
 class Coded(msgspec.Struct, frozen=True, kw_only=True):
