@@ -1,8 +1,10 @@
-"""Code and decode arrays with NNCodec: nncodec_child.py SOURCE.npz DECODED.npz QP; prints the bitstream's size."""
+"""Code and decode arrays with NNCodec: nncodec_child.py SOURCE.npz DECODED.npz QP; prints sizes and times as JSON."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 
 import numpy as np
 from nncodec import nnc
@@ -13,10 +15,14 @@ def main() -> None:
     source, decoded, qp = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with np.load(source) as arrays:
         tensors = {name: np.ascontiguousarray(arrays[name], np.float32) for name in arrays.files}
+    start = time.perf_counter(), time.process_time()
     bitstream = nnc.compress(tensors, qp=qp, bitstream_path=None, return_bitstream=True)
+    middle = time.perf_counter(), time.process_time()
     result = nnc.decompress(bytearray(bitstream))
+    end = time.perf_counter(), time.process_time()
     np.savez(decoded, **{name: np.asarray(value) for name, value in result.items()})
-    print(len(bitstream))
+    encode, decode = (middle[0] - start[0], middle[1] - start[1]), (end[0] - middle[0], end[1] - middle[1])
+    print(json.dumps({"bytes": len(bitstream), "encode": encode, "decode": decode}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""Rate-distortion curves of models as SVG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from methods import OURS
+from peer_nncodec import LABEL
+from table import Row
+
+from nnc_onnx.rd.charts import Axis, Level, Point, Series, chart, standalone
+
+WIDEST = 30.0
+"""Points above this per cent of the original are left out, where all metrics are kept."""
+
+
+def plot(rows: Sequence[Row], model: str, target: Path, unit: str = "metric") -> None:
+    """Write the curves of ours and NNCodec's for one model, and the points of other peers."""
+    mine = [row for row in rows if row.model == model and not row.failure and row.percent <= WIDEST]
+    if not mine:
+        raise SystemExit(f"no rows for {model}")
+    ours = [row for row in mine if row.label.startswith(OURS)]
+    calibrated = [row for row in ours if "--calibration" in row.label]
+    plain = [row for row in ours if row not in calibrated and row.method in ("planned", "curve")]
+    peer = [row for row in mine if row.label.startswith(LABEL)]
+    others = [row for row in mine if not row.label.startswith((OURS, LABEL))]
+    series = [
+        Series("onnx-nnc, no data", _points(plain), line=True),
+        Series("onnx-nnc, calibrated", _points(calibrated), line=True),
+        Series("NNCodec", _points(peer), line=True),
+        Series("other", [Point(row.percent, row.metric, label=row.label) for row in others]),
+    ]
+    drawn = [entry for entry in series if entry.points]
+    svg = chart(
+        f"{model}: size and {unit}",
+        drawn,
+        Axis("size of the whole file in % of float32"),
+        Axis(unit),
+        levels=[Level(mine[0].original, "float32")],
+    )
+    target.write_text(standalone(svg), encoding="utf-8")
+
+
+def _points(rows: Sequence[Row]) -> list[Point]:
+    ordered = sorted(rows, key=lambda row: row.nbytes)
+    return [Point(row.percent, row.metric, f"{row.label}: {row.percent:.1f} %, {row.metric:.2f}") for row in ordered]
