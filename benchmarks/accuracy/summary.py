@@ -1,4 +1,4 @@
-"""What the table says on the whole: ours against NNCodec, and the points of peers that ours do not reach."""
+"""What the table says on the whole: ours against NNCodec, and the points of peers that no row of ours equals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nncodec_best(rows: Sequence[Row], model: str) -> Row | None:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Markdown: sizes by model, geometric means against NNCodec, and points of peers that no row of ours beats."""
+    """Markdown: sizes by model, geometric means against NNCodec, and points of peers that no row of ours equals."""
     models = list(dict.fromkeys(row.model for row in rows))
     ours = [row for row in rows if row.label.startswith(OURS) and not row.method.startswith("curve")]
     labels = list(dict.fromkeys(row.label for row in ours))
@@ -37,7 +37,9 @@ def summary(rows: Sequence[Row]) -> str:
     parts.append("\nAgainst NNCodec's smallest point that keeps the metric:\n")
     parts.append(markdown(_AGAINST, [_against(label, by_key, best) for label in labels]))
     lost = [row for row in rows if _is_peer(row) and not _beaten(row, rows)]
-    parts.append("\nPoints of peers that no row of ours beats in both size and metric:\n")
+    parts.append(
+        "\nPoints of peers that no row of ours equals in both size and metric; metrics that are kept count as equal:\n"
+    )
     lines = [[row.model, row.label, f"{row.percent:.2f}", f"{row.metric:.2f}"] for row in lost]
     parts.append(markdown(("model", "method", "size %", "metric"), lines) if lost else "None.\n")
     return "\n".join(parts)
@@ -74,9 +76,9 @@ def _is_peer(row: Row) -> bool:
 
 
 def _beaten(peer: Row, rows: Sequence[Row]) -> bool:
-    """Whether a row of ours is no larger and no worse."""
+    """Whether a row of ours is no larger and no worse; metrics that are kept count as equal."""
     return any(
-        row.nbytes <= peer.nbytes and row.metric >= peer.metric
+        row.nbytes <= peer.nbytes and (row.kept or row.metric >= peer.metric)
         for row in rows
         if row.model == peer.model and row.label.startswith(OURS) and not row.failure
     )
