@@ -84,6 +84,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         min_elements: smaller tensors are coded finely, like vectors.
         group_below: tensors of fewer elements share bitstreams. 0 leaves vectors and tensors below `min_elements`
             plain and gives every other tensor a bitstream of its own. Formats with one bitstream ignore it.
+        keep_names: leave the names of nodes and values in the file. Without, they move to a compressed table where
+            that saves enough. Formats that have no such table ignore it.
         external_data: payloads in a file beside the model; ``None`` decides by size. Formats without such a
             thing ignore it.
         topology: how an NNR bitstream carries the model beside its tensors; ``"none"`` leaves it out. Formats
@@ -99,6 +101,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     min_elements: int = 1024
     group_below: int = 4096
+    keep_names: bool = False
     external_data: bool | None = None
     topology: Literal["deflate", "raw", "none"] = "deflate"
     jobs: int = 0

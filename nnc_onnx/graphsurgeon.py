@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nnc_codec.formats import PackOptions, UnpackOptions
 
 from .packing import pack_model
@@ -25,6 +27,8 @@ def pack_graph(graph: gs.Graph, options: PackOptions | None = None) -> gs.Graph:
     """
     import onnx_graphsurgeon as gs
 
+    # Without metadata nothing could bring names back.
+    options = msgspec.structs.replace(options or PackOptions(), keep_names=True)
     packed, _ = pack_model(gs.export_onnx(graph), options)
     return gs.import_onnx(packed)
 

@@ -54,12 +54,16 @@ class Group(NamedTuple):
         worst = ErrorMeasure(
             max_abs=max(error.max_abs for error in errors), rel_rms=max(error.rel_rms for error in errors)
         )
+        nodes = tuple(tensor.node_name for tensor in planned)
+        inner = tuple(tensor.inner_name for tensor in planned)
         return GroupEntry(
             payload=self.payload_name,
             sha256=payload_digest(self.payload),
             positions=tuple(
                 tensor.position if tensor.origin == "initializer" else -1 - tensor.position for tensor in planned
             ),
+            nodes=nodes if any(nodes) else (),
+            inner=inner if any(name is not None for name in inner) else (),
             error=None if worst.max_abs == 0 else rounded(worst),
         )
 

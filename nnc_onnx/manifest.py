@@ -14,9 +14,11 @@ from nnc_codec.formats import PackOptions
 from nnc_codec.report import ErrorMeasure
 
 from .carriage import FORMAT, PAYLOAD_SUFFIX
+from .deflated_text import deflate_text, inflate_text
 from .errors import CarriageError, UnsupportedCarriageError
 
 _CHUNK = 1 << 20
+_LARGEST = 1 << 28
 
 
 class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,6 +31,8 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         dtype: its original element type.
         payload: name of the payload initializer if it is not ``<name>.nnr``.
         origin: what it was before: an initializer, or the value of a Constant node.
+        node: name of that Constant node, if not the decode node has it.
+        inner: name of the tensor in that Constant node, if it is not `name`.
         position: index among the initializers, or of the Constant node, in the graph it came from.
         error: difference between decoded and original values; absent if they are equal.
     """
@@ -40,6 +44,8 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     dtype: str = "float32"
     payload: str | None = None
     origin: Literal["initializer", "constant"] = "initializer"
+    node: str = ""
+    inner: str | None = None
     error: ErrorMeasure | None = None
 
     @property
@@ -56,12 +62,15 @@ class GroupEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sha256: as in :class:`TensorEntry`.
         positions: per tensor, in the order of the node's outputs, the index it had among the initializers of its
             graph, or, of the value of a Constant node, minus one minus the node's index.
+        nodes, inner: per tensor, as in :class:`TensorEntry`; empty if there are none.
         error: the largest errors of all its tensors.
     """
 
     payload: str
     sha256: str
     positions: tuple[int, ...]
+    nodes: tuple[str, ...] = ()
+    inner: tuple[str | None, ...] = ()
     error: ErrorMeasure | None = None
 
     def entry(self, member: int, name: str, shape: tuple[int, ...], dtype: str) -> TensorEntry:
@@ -75,6 +84,8 @@ class GroupEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             payload=self.payload,
             position=position if position >= 0 else -1 - position,
             origin="initializer" if position >= 0 else "constant",
+            node=self.nodes[member] if member < len(self.nodes) else "",
+            inner=self.inner[member] if member < len(self.inner) else None,
             error=self.error,
         )
 
@@ -128,16 +139,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Compact JSON."""
         return msgspec.json.encode(self).decode()
 
+    def to_text(self) -> str:
+        """The JSON, compressed where that is shorter."""
+        text = self.to_json()
+        return min(text, deflate_text(text.encode()), key=len)
+
 
 def parse_manifest(text: str) -> Manifest:
-    """The manifest in `text`.
+    """The manifest in `text`, JSON or what :func:`deflate_text` makes of it.
 
     Raises:
-        CarriageError: it is not valid JSON of the schema.
+        CarriageError: it is damaged or not of the schema.
         UnsupportedCarriageError: it belongs to another carriage version.
     """
     try:
-        manifest = msgspec.json.decode(text.encode(), type=Manifest)
+        data = text.encode() if text.startswith('{"') else inflate_text(text, _LARGEST, "the manifest")
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
         raise CarriageError(f"the manifest is damaged: {error}") from error
     if manifest.format != FORMAT:

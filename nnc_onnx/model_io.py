@@ -16,6 +16,7 @@ import numpy as np
 
 from nnc_codec.files import access_error, atomic_writer, require_readable, require_writable
 
+from .compact import restore
 from .errors import InvalidModelError
 from .model_head import model_bytes, read_head
 from .tensors import external_files
@@ -76,13 +77,14 @@ def all_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 
 def load(path: str | Path) -> Model:
-    """Read an ONNX model; external data stay on disk.
+    """Read an ONNX model, its graph as it was before it was made compact; external data stay on disk.
 
     Raises:
         FileAccessError: the file cannot be read.
         TruncatedModelError: it ends too early.
         InvalidModelError: it is no ONNX model.
         ExternalDataError: an external file is missing or outside the model's folder.
+        CarriageError: the table of names of a packed model is damaged.
     """
     checked = require_readable(path)
     try:
@@ -96,6 +98,7 @@ def load(path: str | Path) -> Model:
         proto = parse(checked.read_bytes(), str(checked))
     except OSError as error:
         raise access_error(error, checked, "read") from error
+    restore(proto)
     files = (checked, *external_files(all_tensors(proto), checked.parent))
     return Model(proto, checked.parent, checked, files)
 

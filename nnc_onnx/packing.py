@@ -20,6 +20,7 @@ from nnc_codec.formats import PackOptions, ProgressCallback
 from nnc_codec.report import PackReport
 
 from . import carriage
+from .compact import compact
 from .edit import Insertion, insert_decode_nodes
 from .grouping import Group, group_tensors
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
@@ -83,7 +84,7 @@ def pack(
     if external is None:
         external = work.volume > EXTERNAL_THRESHOLD
     with model_writer(output, external=external, force=options.force) as writer:
-        insert_coded(work, writer.put)
+        insert_coded(work, writer.put, keep_names=options.keep_names)
         writer.finish(model.proto)
     report = _report(work, source=str(source), output=str(output), original_bytes=original_bytes)
     seconds = time.perf_counter() - start
@@ -118,8 +119,9 @@ def pack_model(
     serialized = model.SerializeToString(deterministic=True)
     loaded = Model(copied, Path(folder), Path(_IN_MEMORY), ())
     digest = hashlib.sha256(serialized).hexdigest()
-    work = _code(loaded, "the model", digest, options or PackOptions(), progress)
-    insert_coded(work, embed)
+    options = options or PackOptions()
+    work = _code(loaded, "the model", digest, options, progress)
+    insert_coded(work, embed, keep_names=options.keep_names)
     report = _report(work, source=_IN_MEMORY, output=_IN_MEMORY, original_bytes=len(serialized))
     seconds = time.perf_counter() - start
     return copied, msgspec.structs.replace(report, packed_bytes=copied.ByteSize(), seconds=seconds)
@@ -241,13 +243,20 @@ def entry_of(item: PackedTensor) -> TensorEntry:
         dtype=planned.element.dtype_name if planned.element else "",
         payload=None if item.payload_name == usual else item.payload_name,
         origin=planned.origin,
+        inner=planned.inner_name,
         position=planned.position,
         error=None if item.coded.error.max_abs == 0 else rounded(item.coded.error),
     )
 
 
-def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None]) -> None:
-    """Change the graph; `put` gives every payload, and every tensor that was external, its values."""
+def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None], *, keep_names: bool = False) -> None:
+    """Change the graph.
+
+    Args:
+        work: what was coded.
+        put: gives every payload, and every tensor that was external, its values.
+        keep_names: do not make the graph compact.
+    """
     for tensor in work.plain:
         if is_external(tensor):
             put(tensor, read_bytes(tensor, work.model.folder).data)
@@ -255,6 +264,8 @@ def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None]) ->
     _modernise(work.model.proto)
     insert_decode_nodes(work.usage, insertions, put, work.groups)
     _mark(work.model.proto, work.manifest)
+    if not keep_names:
+        compact(work.model.proto, max(work.volume, work.model.proto.ByteSize()))
 
 
 def _insertions(usage: Usage, packed: list[PackedTensor]) -> list[Insertion]:
@@ -296,6 +307,6 @@ def _mark(model: onnx.ModelProto, manifest: Manifest) -> None:
     for key, value in (
         (carriage.FORMAT_KEY, carriage.FORMAT),
         (carriage.CODEC_KEY, carriage.CODEC),
-        (carriage.MANIFEST_KEY, manifest.to_json()),
+        (carriage.MANIFEST_KEY, manifest.to_text()),
     ):
         model.metadata_props.add(key=key, value=value)

@@ -18,7 +18,10 @@ from nnc_codec.formats import Progress, ProgressCallback, UnpackOptions
 from nnc_codec.report import UnpackReport
 
 from . import carriage
+from .compact import restore
+from .compact.constants import constant_node
 from .model_io import EXTERNAL_THRESHOLD, Model, all_tensors, check_output, embed, load, model_writer, written_bytes
+from .node_order import insert_nodes, replace_nodes
 from .payloads import (
     Entries,
     PackedTensor,
@@ -30,7 +33,7 @@ from .payloads import (
 )
 from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
 from .usage import Usage, Value
-from .walk import GraphPath, node_inputs
+from .walk import GraphPath
 
 if TYPE_CHECKING:
     import onnx
@@ -101,6 +104,7 @@ def unpack_model(
     """
     copied = type(model)()
     copied.CopyFrom(model)
+    restore(copied)
     loaded = Model(copied, Path(folder), Path(), ())
     tensors, usage = _tensors(loaded, "the model")
     _restore(loaded, usage, tensors, embed, True, options or UnpackOptions(), None)
@@ -198,47 +202,23 @@ def _rebuild(
     for tensor, proto in restored:
         entry = entries.find(tensor.decode)
         if entry is not None and entry.origin == "constant" and with_constants:
-            name = tensor.node_name if tensor.group is None else ""
-            constants.append((entry.position, _constant_node(name, proto)))
+            output, proto.name = proto.name, proto.name if entry.inner is None else entry.inner
+            if not proto.name:
+                proto.ClearField("name")
+            constants.append((entry.position, constant_node(output, entry.node or tensor.node_name, proto)))
         else:
             from_initializer = entry is not None and entry.origin == "initializer"
             initializers.append((entry.position if entry is not None and from_initializer else last, proto))
-    nodes = _with_constants([node for node in graph.node if not carriage.is_decode_node(node)], constants)
+    nodes = insert_nodes([node for node in graph.node if not carriage.is_decode_node(node)], constants)
     kept = [tensor for tensor in graph.initializer if tensor.name not in payload_names]
     # In ascending order every tensor lands where it was, because all before it are back already.
     for position, proto in sorted(initializers, key=lambda item: item[0]):
         kept.insert(position, proto)
     information = [value for value in graph.value_info if value.name not in protos]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)
+    del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(kept)
     graph.value_info.extend(information)
-
-
-def _with_constants(nodes: list[onnx.NodeProto], constants: list[tuple[int, onnx.NodeProto]]) -> list[onnx.NodeProto]:
-    """`nodes` with every Constant where it was, or before its first reader if the graph is not what it was."""
-    constants = sorted(constants, key=lambda item: item[0])
-    first_reader: dict[str, int] = {}
-    for index, node in enumerate(nodes):
-        for name in node_inputs(node):
-            first_reader.setdefault(name, index)
-    limits = [first_reader.get(node.output[0], len(nodes)) for _, node in constants]
-    for index in reversed(range(len(limits) - 1)):
-        limits[index] = min(limits[index], limits[index + 1])
-    merged: list[onnx.NodeProto] = []
-    done = 0
-    for (position, constant), limit in zip(constants, limits, strict=True):
-        ahead = max(0, min(position - len(merged), limit - done))
-        merged += nodes[done : done + ahead]
-        done += ahead
-        merged.append(constant)
-    return merged + nodes[done:]
-
-
-def _constant_node(name: str, tensor: onnx.TensorProto) -> onnx.NodeProto:
-    from onnx import helper
-
-    return helper.make_node("Constant", [], [tensor.name], name=name or None, value=tensor)
 
 
 def _unmark(model: onnx.ModelProto) -> None:

@@ -33,8 +33,15 @@ def command(
     ] = None,
     min_elements: Annotated[
         int | None,
-        typer.Option("--min-elements", min=0, metavar="N", help="Leave tensors smaller than this."),
+        typer.Option("--min-elements", min=0, metavar="N", help="Code smaller tensors finely, like vectors."),
     ] = None,
+    group_below: Annotated[
+        int | None,
+        typer.Option("--group-below", min=0, metavar="N", help="Smaller tensors share bitstreams; 0: they stay plain."),
+    ] = None,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Leave the names of nodes and values in the file.")
+    ] = False,
     external_data: Annotated[
         bool | None,
         typer.Option("--external-data/--embed", help="Payloads in a file beside the model; default above 1 GiB."),
@@ -87,6 +94,8 @@ def command(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         min_elements=PackOptions().min_elements if min_elements is None else min_elements,
+        group_below=PackOptions().group_below if group_below is None else group_below,
+        keep_names=keep_names,
         external_data=external_data,
         topology=topology.value,
         jobs=jobs,

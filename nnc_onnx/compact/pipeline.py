@@ -1,0 +1,83 @@
+"""All steps, what they save, and the table that undoes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..carriage import metadata
+from ..deflated_text import deflate_text, inflate_text
+from ..errors import CarriageError
+from .constants import Constants, to_initializers, to_nodes
+from .names import Names, rename_back, shorten
+
+if TYPE_CHECKING:
+    import onnx
+
+TABLE_KEY = "onnx_nnc.compact"
+
+LEAST_SHARE = 0.005
+"""What has to be saved of a file: less is not worth another shape of the graph."""
+
+LEAST_BYTES = 4096
+"""What has to be saved in any case."""
+
+_LARGEST_TABLE = 1 << 28
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the graph was before it was made compact.
+
+    Attributes:
+        names: of values and nodes.
+        constants: Constant nodes that became initializers.
+    """
+
+    names: Names = Names()
+    constants: Constants = Constants()
+
+
+def compact(model: onnx.ModelProto, file_bytes: int) -> int:
+    """Make the graph smaller and write the table, if that makes the file smaller by enough.
+
+    Args:
+        model: a packed model, changed in place.
+        file_bytes: size of all its files.
+
+    Returns:
+        Bytes saved; 0 if the graph stays as it is.
+    """
+    # Training information refers to values by name.
+    if model.training_info:
+        return 0
+    before = model.ByteSize()
+    moved = to_initializers(model)
+    names = shorten(model)
+    table = Table(names=names, constants=Constants.of(moved, names.values))
+    model.metadata_props.add(key=TABLE_KEY, value=deflate_text(msgspec.json.encode(table)))
+    saved: int = before - model.ByteSize()
+    if saved < max(LEAST_BYTES, LEAST_SHARE * file_bytes):
+        restore(model)
+        return 0
+    return saved
+
+
+def restore(model: onnx.ModelProto) -> None:
+    """Undo :func:`compact`; a model without table stays as it is.
+
+    Raises:
+        CarriageError: the table is damaged.
+    """
+    text = metadata(model).get(TABLE_KEY)
+    if text is None:
+        return
+    try:
+        table = msgspec.json.decode(inflate_text(text, _LARGEST_TABLE, "the table of names"), type=Table)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise CarriageError(f"the table of names is damaged: {error}") from error
+    rename_back(model, table.names)
+    to_nodes(model, table.constants.moved(table.names.values))
+    kept = [entry for entry in model.metadata_props if entry.key != TABLE_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
