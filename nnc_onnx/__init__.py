@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from nnc_codec.abilities import ApplyOptions, DiffOptions
     from nnc_codec.formats import PackOptions, RunOptions, UnpackOptions, VerifyOptions
 
+    from .bench_report import BenchOptions
+    from .benchmarking import bench
     from .inspection import inspect
     from .library import get_library_path, stats
     from .loader import InferenceSession, register
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApplyOptions",
+    "BenchOptions",
     "DiffOptions",
     "InferenceSession",
     "PackOptions",
@@ -32,6 +35,7 @@ __all__ = [
     "UnpackOptions",
     "VerifyOptions",
     "apply",
+    "bench",
     "diff",
     "get_library_path",
     "inspect",
@@ -49,6 +53,7 @@ __all__ = [
 
 _HOMES = {
     "ApplyOptions": "nnc_codec.abilities",
+    "BenchOptions": "nnc_onnx.bench_report",
     "DiffOptions": "nnc_codec.abilities",
     "InferenceSession": "nnc_onnx.loader",
     "PackOptions": "nnc_codec.formats",
@@ -56,6 +61,7 @@ _HOMES = {
     "UnpackOptions": "nnc_codec.formats",
     "VerifyOptions": "nnc_codec.formats",
     "apply": "nnc_onnx.update",
+    "bench": "nnc_onnx.benchmarking",
     "diff": "nnc_onnx.update",
     "get_library_path": "nnc_onnx.library",
     "inspect": "nnc_onnx.inspection",

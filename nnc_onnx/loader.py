@@ -40,18 +40,18 @@ def register(session_options: ort.SessionOptions, *, mode: str = "auto", cache_b
 
     Args:
         session_options: changed in place.
-        mode: ``"lazy"``, ``"cache"``, or ``"auto"``, which is ``"cache"`` here. ``"eager"`` needs
+        mode: ``"lazy"``, ``"cache"``, or ``"auto"``, which is ``"cache"`` here. The others need
             :class:`InferenceSession`.
         cache_bytes: budget for decoded tensors that are kept between uses, in bytes, or ``"all"``; 64 MiB by
             default. All caching sessions of the process share one cache; the largest budget of the living ones
             counts.
 
     Raises:
-        InvalidArgumentError: `mode` is unknown or ``"eager"``, or `cache_bytes` is no budget.
+        InvalidArgumentError: `mode` is unknown or needs a changed model, or `cache_bytes` is no budget.
         LibraryMissingError, RegistrationError, RuntimeTooOldError: the operators cannot be registered.
     """
     checked = settings.check_mode(mode)
-    if checked == "eager":
+    if checked in ("eager", "int8"):
         raise InvalidArgumentError(
             f"mode {checked} replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
@@ -76,7 +76,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
             `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast as
             the plain model and as large. ``"auto"``: cache on the CPU provider, with a quarter of the machine's
             memory if `cache_bytes` is not given, so that a model that fits is eager; eager with any other provider,
-            which would copy each decoded weight to its device at each run.
+            which would copy each decoded weight to its device at each run. ``"int8"``: matrix products compute on
+            8-bit weights, approximately, in a quarter of the memory and faster; see :mod:`nnc_onnx.integer_weights`.
         cache_bytes: budget for decoded tensors: bytes (int), a fraction of all of them (float, 0 to 1), or
             ``"all"``. ``None``: 64 MiB in mode ``"cache"``.
         resident: spend the budget on constants first, chosen as :mod:`nnc_onnx.residency` says; what is left keeps
@@ -139,7 +140,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         only_cpu = settings.uses_only_cpu(providers, options)
         plan = plan_session(source, self._nnc_wishes, only_cpu=only_cpu, is_ort_format=self._nnc_is_ort_format)
         with contextlib.ExitStack() as stack:
-            if plan.mode != "eager":
+            if plan.mode in ("lazy", "cache"):
                 settings.apply(options, plan.budget, lend=plan.shareable != ())
                 stack.enter_context(sharing(plan.shareable if plan.budget else ()))
             if plan.model is not None:
@@ -147,7 +148,9 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
 
                 folder = _external_folder(options)
                 model = plan.model if folder is None else plan.model._replace(folder=Path(folder))
-                source = stack.enter_context(staged(model, plan.constants, rewrites=plan.rewrites))
+                source = stack.enter_context(
+                    staged(model, plan.constants, rewrites=plan.rewrites, substitutes=plan.substitutes)
+                )
             try:
                 yield source
             except Exception as error:

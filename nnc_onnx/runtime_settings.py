@@ -15,10 +15,11 @@ from .runtime_errors import RegistrationError, RuntimeMissingError, RuntimeTooOl
 if TYPE_CHECKING:
     import onnxruntime
 
-Mode = Literal["auto", "lazy", "cache", "eager"]
-MODES: tuple[str, ...] = ("auto", "lazy", "cache", "eager")
+Mode = Literal["auto", "lazy", "cache", "eager", "int8"]
+MODES: tuple[str, ...] = ("auto", "lazy", "cache", "eager", "int8")
 OLDEST = (1, 17)
 OLDEST_LENDING = (1, 23)
+OLDEST_INTEGER_BLOCKS = (1, 22)
 
 # Execution providers that compute in the memory of the CPU provider's tensors. Any other would copy every
 # decoded weight to its device at every run.

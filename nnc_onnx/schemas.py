@@ -19,6 +19,7 @@ from nnc_codec.syntax_trace import SyntaxReport
 from nnc_codec.update_report import ApplyReport, DiffReport
 from nnc_codec.updates import UpdateNote
 
+from .bench_report import BenchReport
 from .manifest import Manifest
 from .nnr import NnrRecord
 from .rd import Analysis
@@ -32,6 +33,7 @@ SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "inspect-report": (InspectReport, "output of onnx-nnc inspect --json"),
     "verify-report": (VerifyReport, "output of onnx-nnc verify --json"),
     "run-report": (RunReport, "output of onnx-nnc run --json"),
+    "bench-report": (BenchReport, "output of onnx-nnc bench --json"),
     "convert-report": (ConvertReport, "output of onnx-nnc convert --json"),
     "diff-report": (DiffReport, "output of onnx-nnc diff --json"),
     "analysis": (Analysis, "output of onnx-nnc analyze --json"),

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from .model_io import Model
     from .residency import Residency
+    from .staging import Substitute
     from .usage import Value
 
-Resolved = Literal["lazy", "cache", "eager"]
+Resolved = Literal["lazy", "cache", "eager", "int8"]
 
 
 class Wishes(NamedTuple):
@@ -43,6 +44,7 @@ class SessionPlan(NamedTuple):
         shareable: names of tensors that the cache may lend to onnxruntime.
         model: the model to be staged; ``None`` if onnxruntime reads the source as it is.
         rewrites: changes of the staged graph.
+        substitutes: what takes the place of constants in mode ``"int8"``.
     """
 
     mode: Resolved
@@ -53,6 +55,7 @@ class SessionPlan(NamedTuple):
     shareable: tuple[str, ...] = ()
     model: Model | None = None
     rewrites: Sequence[Callable[[onnx.ModelProto], None]] = ()
+    substitutes: Sequence[Substitute] = ()
 
 
 def plan_session(
@@ -73,12 +76,18 @@ def plan_session(
     """
     mode, cache_bytes, resident = wishes
     if is_ort_format:
-        if mode == "eager":
-            raise InvalidArgumentError("a model in ORT format cannot be decoded eagerly", hint="use mode='lazy'")
+        if mode in ("eager", "int8"):
+            raise InvalidArgumentError(
+                f"a model in ORT format cannot be changed for mode {mode}", hint="use mode='lazy'"
+            )
         budget = 0 if mode == "lazy" else budget_bytes(cache_bytes, None)
         return SessionPlan("cache" if budget else "lazy", budget)
     with model_bytes(source) as data:
         scan = scan_graph(data)
+    if mode == "int8":
+        if not only_cpu:
+            raise InvalidArgumentError("mode int8 computes on the CPU provider only", hint="use mode='eager'")
+        return _integers(source)
     if mode == "eager" or (mode == "auto" and not only_cpu):
         return _eager(source, scan.decoded_bytes)
     budget = 0
@@ -123,4 +132,29 @@ def _partly(
         shareable=shareable,
         model=model,
         rewrites=(row_rewrite(tables),) if tables else (),
+    )
+
+
+def _integers(source: str | os.PathLike[str] | bytes) -> SessionPlan:
+    from .integer_weights import compute_in_integers, integer_weights
+    from .payloads import packed_tensors
+    from .runtime_settings import OLDEST_INTEGER_BLOCKS, onnxruntime_version
+    from .skeleton import read_skeleton
+    from .staging import value_of
+    from .usage import Usage
+
+    model = read_skeleton(source)
+    usage = Usage(model.proto.graph)
+    packed = list(packed_tensors(usage))
+    with_blocks = onnxruntime_version() >= OLDEST_INTEGER_BLOCKS
+    weights = integer_weights(usage, packed, with_blocks=with_blocks)
+    compute_in_integers(model.proto, weights)
+    replaced = {weight.value for weight in weights}
+    kept = sum(tensor.decode.nbytes for tensor in packed if value_of(tensor) not in replaced)
+    return SessionPlan(
+        "int8",
+        constants=None,
+        constant_bytes=kept + sum(weight.nbytes for weight in weights),
+        model=model,
+        substitutes=weights,
     )

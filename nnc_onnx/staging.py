@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import queue
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,14 +23,14 @@ from nnc_codec.errors import NNRError
 from nnc_codec.files import FileAccessError, access_error
 from nnc_codec.limits import Limits
 
-from .carriage import DOMAIN, is_decode_node
-from .model_io import ALIGNMENT, SMALL_ALIGNMENT, Model
+from .carriage import BY_ONNX_TYPE, DOMAIN, is_decode_node
+from .model_io import Model
 from .payloads import PackedTensor, open_payload, packed_tensors, read_payload
-from .runtime_errors import RuntimeMemoryError
 from .skeleton import LARGE
-from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
+from .tensors import element_count, is_external, raw_tensor, read_bytes, stored_nbytes
 from .usage import Usage, Value
 from .walk import GraphPath
+from .weights_file import WeightsFile, WeightsLayout, decode_buffers
 
 if TYPE_CHECKING:
     import onnx
@@ -48,12 +46,58 @@ _MOST_JOBS = 8
 _DEFAULT_LIMITS = Limits()
 
 
+class Part(Protocol):
+    """An initializer that takes the place of a decoded tensor."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def onnx_type(self) -> int:
+        """Value of ``onnx.TensorProto.DataType``."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        ...
+
+
+class Substitute(Protocol):
+    """What takes the place of a decoded tensor."""
+
+    @property
+    def value(self) -> Value:
+        """The tensor."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The initializers."""
+        ...
+
+    def convert(self, decoded: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        """Their values, in the same order."""
+        ...
+
+
+class _Target(NamedTuple):
+    """A chosen tensor and the initializers that it fills: each with its place in the weights file, if it has one."""
+
+    tensor: PackedTensor
+    initializers: list[tuple[onnx.TensorProto, int | None]]
+    substitute: Substitute | None
+
+
 @contextlib.contextmanager
 def staged(
     model: Model,
     constants: Collection[Value] | None = None,
     *,
     rewrites: Sequence[Rewrite] = (),
+    substitutes: Sequence[Substitute] = (),
     limits: Limits = _DEFAULT_LIMITS,
     jobs: int = 0,
 ) -> Iterator[Path]:
@@ -66,6 +110,7 @@ def staged(
         model: a packed model, changed in place.
         constants: the tensors that become initializers; ``None`` means all. Members of groups always do.
         rewrites: further changes of the graph, in this order.
+        substitutes: what takes the place of constants that become something else.
         limits: bounds of the decoder.
         jobs: decoding threads, each holding one decoded tensor; 0 means one per processor, at most eight.
 
@@ -76,7 +121,17 @@ def staged(
     """
     folder = _make_folder()
     try:
-        write_staged(model, folder, MODEL_FILE, WEIGHTS_FILE, constants, rewrites=rewrites, limits=limits, jobs=jobs)
+        write_staged(
+            model,
+            folder,
+            MODEL_FILE,
+            WEIGHTS_FILE,
+            constants,
+            rewrites=rewrites,
+            substitutes=substitutes,
+            limits=limits,
+            jobs=jobs,
+        )
         yield folder / MODEL_FILE
     finally:
         # Where mapped files cannot be removed (Windows) the folder stays until TMPDIR is cleaned.
@@ -91,6 +146,7 @@ def write_staged(
     constants: Collection[Value] | None = None,
     *,
     rewrites: Sequence[Rewrite] = (),
+    substitutes: Sequence[Substitute] = (),
     limits: Limits = _DEFAULT_LIMITS,
     jobs: int = 0,
 ) -> None:
@@ -99,9 +155,9 @@ def write_staged(
     Raises:
         FileAccessError, CarriageError, NNRError: as :func:`staged`.
     """
-    stage = _Stage(model, constants, weights_file, limits)
+    stage = _Stage(model, constants, weights_file, substitutes, limits)
     try:
-        with _WeightsFile(folder / weights_file) as weights:
+        with WeightsFile(folder / weights_file) as weights:
             stage.write(weights, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
         for rewrite in rewrites:
             rewrite(model.proto)
@@ -122,11 +178,17 @@ def _make_folder() -> Path:
 class _Stage:
     """Turns decode nodes of a model into initializers and writes the values of all large initializers."""
 
-    def __init__(self, model: Model, constants: Collection[Value] | None, location: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        model: Model,
+        constants: Collection[Value] | None,
+        location: str,
+        substitutes: Sequence[Substitute],
+        limits: Limits,
+    ) -> None:
         self._model = model
-        self._location = location
         self._limits = limits
-        self._end = 0
+        self._layout = WeightsLayout(location)
         usage = Usage(model.proto.graph)
         # Payloads leave the graph below, so they are kept as copies.
         self._chosen = [
@@ -140,32 +202,33 @@ class _Stage:
                 if model.proto.opset_import[index].domain == DOMAIN:
                     del model.proto.opset_import[index]
         self._moved = self._move_others(usage)
-        self._decoded = self._add_decoded(usage)
+        self._targets = self._add_decoded(usage, {substitute.value: substitute for substitute in substitutes})
 
-    def write(self, weights: _WeightsFile, jobs: int) -> None:
+    def write(self, weights: WeightsFile, jobs: int) -> None:
         for moved, offset in self._moved:
             weights.write(read_bytes(moved, self._model.folder), offset)
-        if not self._decoded:
+        if not self._targets:
             return
-        jobs = min(jobs, len(self._decoded))
-        for tensor, _, _ in self._decoded:
-            self._payload(tensor)  # so that the sizes below are those of the bitstreams
-        buffers = _buffers(jobs, max(tensor.decode.nbytes for tensor, _, _ in self._decoded))
+        jobs = min(jobs, len(self._targets))
+        for target in self._targets:
+            self._payload(target.tensor)  # so that the sizes below are those of the bitstreams
+        buffers = decode_buffers(jobs, max(target.tensor.decode.nbytes for target in self._targets))
 
-        def write_decoded(item: tuple[PackedTensor, onnx.TensorProto, int | None]) -> None:
-            tensor, proto, offset = item
+        def fill(target: _Target) -> None:
             buffer = buffers.get()
             try:
-                values = self._decode(tensor, buffer)
-                if offset is None:
-                    proto.raw_data = values.tobytes()
-                else:
-                    weights.write(values, offset)
+                values = self._decode(target.tensor, buffer)
+                arrays = [values] if target.substitute is None else target.substitute.convert(values)
+                for (proto, offset), array in zip(target.initializers, arrays, strict=True):
+                    if offset is None:
+                        proto.raw_data = np.ascontiguousarray(array).tobytes()
+                    else:
+                        weights.write(array, offset)
             finally:
                 buffers.put(buffer)
 
         with ThreadPoolExecutor(jobs) as executor:
-            for _ in executor.map(write_decoded, self._decoded):
+            for _ in executor.map(fill, self._targets):
                 pass
 
     def _move_others(self, usage: Usage) -> list[tuple[onnx.TensorProto, int]]:
@@ -185,31 +248,27 @@ class _Stage:
                     tensor.ClearField("data_location")
                     tensor.raw_data = raw
                 else:
-                    moved.append((_copy(tensor), self._place(tensor, nbytes)))
+                    moved.append((_copy(tensor), self._layout.place(tensor, nbytes)))
         return moved
 
-    def _add_decoded(self, usage: Usage) -> list[tuple[PackedTensor, onnx.TensorProto, int | None]]:
-        added = []
+    def _add_decoded(self, usage: Usage, substitutes: Mapping[Value, Substitute]) -> list[_Target]:
+        targets = []
         for tensor in self._chosen:
             decode = tensor.decode
-            proto = usage.graphs[tensor.path].initializer.add()
-            proto.CopyFrom(raw_tensor(decode.output, decode.element.onnx_type, decode.shape, None))
-            added.append((tensor, proto, self._place(proto, decode.nbytes) if decode.nbytes >= LARGE else None))
-        return added
-
-    def _place(self, tensor: onnx.TensorProto, nbytes: int) -> int:
-        """Make `tensor` refer to the next `nbytes` of the weights file; returns their offset."""
-        from onnx import TensorProto
-
-        alignment = ALIGNMENT if nbytes >= ALIGNMENT else SMALL_ALIGNMENT
-        offset = -(-self._end // alignment) * alignment
-        self._end = offset + nbytes
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        del tensor.external_data[:]
-        for key, value in (("location", self._location), ("offset", offset), ("length", nbytes)):
-            tensor.external_data.add(key=key, value=str(value))
-        return offset
+            substitute = substitutes.get(value_of(tensor))
+            parts: Sequence[tuple[str, int, tuple[int, ...]]] = (
+                [(decode.output, decode.element.onnx_type, decode.shape)]
+                if substitute is None
+                else [(part.name, part.onnx_type, part.shape) for part in substitute.parts]
+            )
+            initializers: list[tuple[onnx.TensorProto, int | None]] = []
+            for name, onnx_type, shape in parts:
+                proto = usage.graphs[tensor.path].initializer.add()
+                proto.CopyFrom(raw_tensor(name, onnx_type, shape, None))
+                nbytes = element_count(proto) * BY_ONNX_TYPE[onnx_type].dtype.itemsize
+                initializers.append((proto, self._layout.place(proto, nbytes) if nbytes >= LARGE else None))
+            targets.append(_Target(tensor, initializers, substitute))
+        return targets
 
     def _payload(self, tensor: PackedTensor) -> memoryview:
         """The payload, after a look at its headers."""
@@ -234,17 +293,6 @@ class _Stage:
 def value_of(tensor: PackedTensor) -> Value:
     """The value that a packed tensor is decoded into."""
     return Value(tensor.path, tensor.decode.output)
-
-
-def _buffers(count: int, nbytes: int) -> queue.SimpleQueue[mmap.mmap]:
-    # Mappings of their own, because freed heap memory would stay with the process.
-    buffers: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
-    try:
-        for _ in range(count):
-            buffers.put(mmap.mmap(-1, max(nbytes, 1)))
-    except (OSError, OverflowError, ValueError) as error:
-        raise RuntimeMemoryError(f"cannot allocate {count} buffers of {nbytes} bytes: {error}") from error
-    return buffers
 
 
 def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
@@ -274,24 +322,3 @@ def _strip(usage: Usage, chosen: Sequence[PackedTensor]) -> None:
             for index in reversed(range(len(values))):
                 if Value(path, values[index].name) in unwanted:
                     del values[index]
-
-
-class _WeightsFile:
-    """A file that threads write to at offsets of their own."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = open(path, "xb", buffering=0)
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> _WeightsFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def write(self, values: NDArray[Any], offset: int) -> None:
-        rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-        with self._lock:
-            self._stream.seek(offset)
-            while rest:
-                rest = rest[self._stream.write(rest) :]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import analyze, apply, convert, diff, inspect, pack, run, unpack, verify
+from . import analyze, apply, bench, convert, diff, inspect, pack, run, unpack, verify
 
 EXIT_USER = 1
 EXIT_INTERNAL = 2
@@ -34,6 +34,7 @@ app.command("unpack")(unpack.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("run")(run.command)
+app.command("bench")(bench.command)
 app.command("analyze")(analyze.command)
 app.command("convert")(convert.command)
 app.command("diff")(diff.command)

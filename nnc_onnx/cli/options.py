@@ -55,6 +55,7 @@ class ModeChoice(str, Enum):
     lazy = "lazy"
     cache = "cache"
     eager = "eager"
+    int8 = "int8"
 
 
 class PayloadChoice(str, Enum):
