@@ -2,7 +2,7 @@
 """Size and task metric of real models under every method at hand.
 
     python benchmarks/accuracy EVAL [--further FOLDER] [--task TASK ...] [--method METHOD ...] [--nncodec PYTHON]
-        [--csv FILE [--resume]] [--markdown FILE] [--held-out] [--plot FOLDER TASK ...]
+        [--csv FILE [--resume [--redo]]] [--markdown FILE] [--held-out] [--plot FOLDER TASK ...]
 
 EVAL is a folder with ``evaluate.py`` (``TASKS``, ``score(task, run)``), ``data`` and ``models/<task>.onnx``. FOLDER
 holds further models from wheels; ``python benchmarks/accuracy/further.py FOLDER`` gets them. Sizes are whole files as
@@ -10,12 +10,14 @@ onnxruntime loads them, in percent of the original. Calibrated methods get 64 of
 on, without their labels; with ``--held-out`` samples that are not judged. NNCodec needs the Python of an environment
 with it; its size is that of its bitstream plus the graph compressed by zlib, and every qp is a row. Methods whose
 packages are absent are left out. Rows are kept in the CSV file, by model and method; with ``--resume`` those that are
-there are not measured again. Without a method or task named, all are run but the curves, which plots need.
+there are not measured again. The Markdown goes between the marks of a file that has some, as docs/accuracy.md does.
+Without a method or task named, all are run but the curves, which plots need.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -28,7 +30,7 @@ from held_out import split_data
 from plots import plot
 from registry import CURVES, METHODS
 from summary import summary
-from table import Row, Store, line, row_of, shown, table
+from table import Row, Store, line, row_of, shown, table, write_markdown
 from tasks import Task, evaluation_tasks, runner
 
 
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("--nncodec", type=Path, metavar="PYTHON")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--redo", action="store_true", help="measure the methods named with --method again")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument(
@@ -49,6 +52,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     onnxruntime.set_default_logger_severity(4)
+    logging.disable(logging.WARNING)
     store = Store(arguments.csv, resume=arguments.resume or arguments.plot is not None)
     if arguments.plot is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +64,12 @@ def main() -> int:
                 if name not in tasks:
                     parser.error(f"there is no task {name!r}; known: {', '.join(tasks)}")
                 data = "held-out" if arguments.held_out or tasks[name].always_held_out else "all"
-                run_task(tasks[name], arguments.method or list(METHODS), data, arguments.nncodec, store)
+                wanted = [
+                    method
+                    for method in arguments.method or METHODS
+                    if (arguments.redo and arguments.method) or not store.has(name, method, data)
+                ]
+                run_task(tasks[name], wanted, data, arguments.nncodec, store)
     else:
         target, *names = arguments.plot
         for name in names:
@@ -70,22 +79,21 @@ def main() -> int:
     text = summary(rows)
     print(text)
     if arguments.markdown:
-        arguments.markdown.write_text(text + "\n" + table(rows), encoding="utf-8")
+        write_markdown(arguments.markdown, text + "\nAll rows:\n\n" + table(rows))
     return 0
 
 
 def run_task(task: Task, methods: list[str], data: str, nncodec: Path | None, store: Store) -> None:
-    """Run the methods that the store has no rows of."""
-    wanted = [name for name in methods if not store.has(task.name, name, data)]
-    if not wanted:
+    """Run methods on one model and keep their rows."""
+    if not methods:
         return
     original = task.score(runner(task.model))
     with tempfile.TemporaryDirectory() as folder:
         context = Context(task.model, Path(folder), task.score, task.feeds, nncodec, original)
-        for name in wanted:
+        for name in methods:
             start = time.perf_counter()
             rows = measure(task.name, name, data, context)
-            store.add(rows)
+            store.put(rows, task.name, name, data)
             print(f"{task.name}  {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
 
 

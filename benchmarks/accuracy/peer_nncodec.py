@@ -16,7 +16,7 @@ from tasks import float_tensors, runner
 
 COARSE_QPS = (-20, -23, -26, -29, -32, -35, -38)
 STRIDE = 3
-COARSEST, FINEST = -8, -50
+COARSEST, FINEST = -8, -62
 LABEL = "NNCodec qp"
 
 

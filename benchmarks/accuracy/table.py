@@ -11,6 +11,9 @@ from pathlib import Path
 import msgspec
 from context import Outcome, keeps
 
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+"""Marks in a Markdown file between which tables are put."""
+
 _COLUMNS = ("model", "method", "size %", "metric", "fp32", "kept", "encode s (cpu)", "decode s (cpu)")
 
 
@@ -91,9 +94,10 @@ class Store:
         """Whether a method is done with a model."""
         return any((row.model, row.method, row.data) == (model, method, data) for row in self.rows)
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Keep the rows of one method."""
-        self.rows += rows
+    def put(self, rows: Sequence[Row], model: str, method: str, data: str) -> None:
+        """Keep the rows of one method on one model instead of those there were."""
+        kept = [row for row in self.rows if (row.model, row.method, row.data) != (model, method, data)]
+        self.rows = [*kept, *rows]
         if self._path is None:
             return
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
@@ -135,3 +139,12 @@ def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def table(rows: Sequence[Row]) -> str:
     """All rows, the points of curves left out."""
     return markdown(_COLUMNS, [line(row) for row in rows if not row.method.startswith("curve")])
+
+
+def write_markdown(path: Path, text: str) -> None:
+    """Put tables between the marks of a file that has them, else into a new file."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if BEGIN in before and END in before:
+        head, tail = before[: before.index(BEGIN)], before[before.index(END) :]
+        text = f"{head}{BEGIN}\n\n{text}\n{tail}"
+    path.write_text(text, encoding="utf-8")

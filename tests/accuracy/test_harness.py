@@ -41,8 +41,9 @@ def test_a_metric_is_kept_down_to_half_a_percent_less():
 def test_rows_survive_the_file(tmp_path):
     rows = [row("a", "onnx-nnc", 12.3, 89.99), row("a", "onnx-nnc --fast", 20, 90.0, "fast")]
     store = Store(tmp_path / "t.csv", resume=False)
-    store.add(rows[:1])
-    store.add(rows[1:])
+    store.put([rows[1]], "a", "planned", "all")
+    store.put(rows[:1], "a", "planned", "all")
+    store.put(rows[1:], "a", "fast", "all")
     again = Store(tmp_path / "t.csv", resume=True)
     assert again.rows == rows and again.has("a", "fast", "all") and not again.has("a", "fast", "held-out")
     assert Store(tmp_path / "t.csv", resume=False).rows == []
@@ -205,6 +206,8 @@ def test_one_command_measures_and_resumes(evaluation, tmp_path):
     assert all(entry.encode_cpu > 0 for entry in rows)
     assert "sign  onnx-nnc --fast" in first and "| sign | " in (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "sign  onnx-nnc --fast" not in run()
+    assert run("--redo").count("sign  onnx-nnc --fast") == 1
+    assert len(Store(tmp_path / "t.csv", resume=True).rows) == len(rows)
     held = run("--held-out", "--method", "fast")
     assert "sign  onnx-nnc --fast" in held
     both = Store(tmp_path / "t.csv", resume=True).rows
