@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ _DTYPES = {code: name for name, code in _FORMATS.items()} | {
 }
 
 
+@lru_cache(maxsize=64)
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether values of this type are quantized (bfloat16 of ml_dtypes included)."""
     return dtype.name in _FLOATS
 
 
+@lru_cache(maxsize=64)
 def native_type(dtype: np.dtype[Any]) -> int:
     """Code of a numpy type in the native core.
 
@@ -51,11 +54,13 @@ def native_type(dtype: np.dtype[Any]) -> int:
     return code
 
 
+@lru_cache(maxsize=64)
 def format_of(dtype: np.dtype[Any]) -> DecompressedDataFormat | None:
     """``nnr_decompressed_data_format`` for a source type; ``None`` for the types that need no mention or have none."""
     return _FORMATS.get(dtype.name)
 
 
+@lru_cache(maxsize=64)
 def dtype_of(data_format: int | None, *, integers: bool) -> np.dtype[Any]:
     """Type of a decoded tensor: the format if it is stated and fits the payload, else float32 or int32."""
     name = _DTYPES.get(DecompressedDataFormat(data_format)) if data_format in _DTYPES else None

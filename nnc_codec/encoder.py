@@ -16,7 +16,7 @@ from .blocks import Role, roles_by_name, roles_by_payload
 from .errors import InvalidArgumentError
 from .folding import fold_batch_norm
 from .parallel import MAX_IN_FLIGHT_BYTES, run_all
-from .params import Block, EncodeParams, TensorParams
+from .params import NO_OVERRIDE, Block, EncodeParams
 from .state import UpdateState
 from .syntax.context import Context
 from .syntax.enums import CompressedParameterTypes as Cpt
@@ -260,7 +260,7 @@ def tensor_qps(tensors: Tensors, options: EncodeParams, vectors: set[str]) -> di
     finer = options.nonweight_qp if options.nonweight_qp is not None else options.qp - 2 * (1 << options.qp_density)
     qps = {}
     for name, array in tensors.items():
-        own = options.per_tensor.get(name, TensorParams()).qp
+        own = options.per_tensor.get(name, NO_OVERRIDE).qp
         qps[name] = own if own is not None else options.qp if array.ndim >= 2 and name not in vectors else finer
     if options.opt_qp:
         weights = [name for name, array in tensors.items() if array.ndim >= 2]

@@ -45,6 +45,10 @@ class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         _check_method(self.method)
 
 
+NO_OVERRIDE = TensorParams()
+"""Every value of :class:`EncodeParams` as it is."""
+
+
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tensors of one layer that share a data unit, by name; companions are vectors of the weight's first dimension.
 

@@ -28,6 +28,8 @@ Flags = npt.NDArray[np.uint8]
 EntryPoints = tuple[list[int], list[int], list[int]]
 """Distances in bits, decoder windows and quantization states."""
 
+_PAYLOAD_TYPES = tuple(PayloadType)
+
 PART_ELEMENTS = 1 << 19
 """Elements of a tensor with entry points that are decoded in one go."""
 
@@ -60,6 +62,9 @@ class Past:
     history: Flags | None = None
 
 
+_NO_PAST = Past()
+
+
 class Payload(msgspec.Struct, frozen=True, eq=False):
     """A data unit's payload with all that is needed to decode it."""
 
@@ -73,7 +78,7 @@ class Payload(msgspec.Struct, frozen=True, eq=False):
     @property
     def payload_type(self) -> PayloadType:
         """``nnr_compressed_data_unit_payload_type``."""
-        return PayloadType(self.header.nnr_compressed_data_unit_payload_type)
+        return _PAYLOAD_TYPES[self.header.nnr_compressed_data_unit_payload_type]
 
     def codebook_of(self, member: Member) -> Codebook | None:
         """The codebook belongs to the weight, or to G and H each."""
@@ -152,7 +157,7 @@ class Payload(msgspec.Struct, frozen=True, eq=False):
             step = 1.0 if qp is None else step_size(qp, self.context)
             codebook = self.codebook_of(member)
             entries = None if codebook is None else np.array(codebook.entries, np.int32)
-            known = past.get(member.name, Past())
+            known = past.get(member.name, _NO_PAST)
             if self.header.temporal_context_modeling_flag and known.integers is None:
                 raise UnsupportedError(
                     "temporal_context_modeling_flag needs the previous update", unit=self.unit, tensor=member.name

@@ -129,4 +129,3 @@ def bit_depth_qp(weights: Floats, bits: int, qp_density: int) -> tuple[int, int,
     qp = round(exponent * k + target * k / 2.0**exponent - k)
     lowest, highest = qp_range(qp_density)
     return max(lowest, min(highest, qp)), low, high
-

@@ -201,9 +201,7 @@ def extract(bitstream: Bitstream, names: Iterable[str]) -> bytes:
     wanted = {_tensor_unit(bitstream, name) for name in names}
     _refuse_aggregates(bitstream)
     return b"".join(
-        bitstream.unit_bytes(unit.index)
-        for unit in bitstream.units
-        if unit.data_unit is None or unit.index in wanted
+        bitstream.unit_bytes(unit.index) for unit in bitstream.units if unit.data_unit is None or unit.index in wanted
     )
 
 

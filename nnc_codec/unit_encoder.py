@@ -14,7 +14,7 @@ from .blocks import Role
 from .codebook import bits_of, build_codebook
 from .elements import as_source, format_of, is_float
 from .errors import InvalidArgumentError, NNRError
-from .params import EncodeParams, Method, TensorParams
+from .params import NO_OVERRIDE, EncodeParams, Method
 from .payload import Integers, Past
 from .payload_encoder import Source, Tools, decodes_back, encode_payload
 from .syntax.context import Context
@@ -130,7 +130,7 @@ def _quantize(part: Part, options: EncodeParams) -> _Quantized:
 
 def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
     source = as_source(part.name, part.array)
-    own = options.per_tensor.get(part.name, TensorParams())
+    own = options.per_tensor.get(part.name, NO_OVERRIDE)
     method: Method = own.method or options.method
     if not is_float(part.array.dtype):
         return _Quantized(part, source, source.reshape(-1), None, False)
@@ -198,7 +198,7 @@ def _code(plan: UnitPlan, quantized: list[_Quantized], options: EncodeParams, co
     if plan.parent and not any((q.integers if q.integers.size else q.source).any() for q in quantized):
         return Coded(b"", {})
     first = quantized[0]
-    own = options.per_tensor.get(plan.names[0], TensorParams())
+    own = options.per_tensor.get(plan.names[0], NO_OVERRIDE)
     floats = all(is_float(q.part.array.dtype) for q in quantized)
     unary_length = own.cabac_unary_length or options.cabac_unary_length
     raw = floats and first.qp is None

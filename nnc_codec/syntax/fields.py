@@ -202,19 +202,19 @@ class Structure:
     parameters: ClassVar[tuple[str, ...]] = ()
     exports: ClassVar[tuple[str, ...]] = ()
     counter: ClassVar[str | None] = None
+    names: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **values: Any) -> None:
-        names = {element.name for element in self.elements if element.is_value}
-        unknown = sorted(values.keys() - names)
-        missing = sorted(names - values.keys() - self.defaults.keys())
-        if unknown or missing:
-            problem = f"has no element {unknown[0]}" if unknown else f"needs {missing[0]}"
+        filled = {**self.defaults, **values}
+        if filled.keys() != self.names:
+            unknown = sorted(filled.keys() - self.names)
+            problem = f"has no element {unknown[0]}" if unknown else f"needs {min(self.names - filled.keys())}"
             raise InvalidArgumentError(f"{type(self).__name__} {problem}")
         for name, value in values.items():
             if isinstance(value, list):
-                values[name] = tuple(value)
-        object.__setattr__(self, "__dict__", {**self.defaults, **values})
+                filled[name] = tuple(value)
+        object.__setattr__(self, "__dict__", filled)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen")
@@ -280,6 +280,7 @@ def structure(*parameters: str, exports: tuple[str, ...] = (), counter: str | No
         cls.parameters = parameters
         cls.exports = exports
         cls.counter = counter
+        cls.names = frozenset(e.name for e in cls.elements if e.is_value)
         cls.defaults = {e.name: e.default for e in cls.elements if e.is_value and e.default is not REQUIRED}
         _validate(cls)
         return cls
