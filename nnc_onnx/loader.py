@@ -31,7 +31,13 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 Providers = Sequence[str | tuple[str, dict[Any, Any]]]
 
 
-def register(session_options: ort.SessionOptions, *, mode: str = "auto", cache_bytes: Budget | None = None) -> None:
+def register(
+    session_options: ort.SessionOptions,
+    *,
+    mode: str = "auto",
+    cache_bytes: Budget | None = None,
+    cache_levels: bool = True,
+) -> None:
     """Prepare session options for packed models, for people who build their own session.
 
     Registers the decode operators and switches memory patterns and memory reuse off. Options keep the mode and
@@ -45,6 +51,7 @@ def register(session_options: ort.SessionOptions, *, mode: str = "auto", cache_b
         cache_bytes: budget for decoded tensors that are kept between uses, in bytes, or ``"all"``; 64 MiB by
             default. All caching sessions of the process share one cache; the largest budget of the living ones
             counts.
+        cache_levels: as for :class:`InferenceSession`.
 
     Raises:
         InvalidArgumentError: `mode` is unknown or needs a changed model, or `cache_bytes` is no budget.
@@ -56,7 +63,8 @@ def register(session_options: ort.SessionOptions, *, mode: str = "auto", cache_b
             f"mode {checked} replaces the model, which session options cannot",
             hint="use nnc_onnx.InferenceSession",
         )
-    settings.apply(session_options, 0 if checked == "lazy" else budget_bytes(cache_bytes, None))
+    budget = 0 if checked == "lazy" else budget_bytes(cache_bytes, None)
+    settings.apply(session_options, budget, levels=cache_levels)
 
 
 class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
@@ -83,6 +91,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         resident: spend the budget on constants first, chosen as :mod:`nnc_onnx.residency` says; what is left keeps
             tensors decoded in a run for the next one. ``False``: nothing is decoded before the first run, and all of
             the budget is shared with the other sessions of the process.
+        cache_levels: where the budget is too small for the values of all weights, keep the integers they are coded as,
+            in about a quarter of the memory, and multiply them by the step at every use. The values are the same bits.
         kwargs: as for onnxruntime.
 
     Attributes:
@@ -106,6 +116,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         mode: str = "auto",
         cache_bytes: Budget | None = None,
         resident: bool = True,
+        cache_levels: bool = True,
         **kwargs: Any,
     ) -> None:
         checked = settings.check_mode(mode)
@@ -125,7 +136,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
                 raise
             return
         self._nnc_source = path_or_bytes
-        self._nnc_wishes = Wishes(checked, cache_bytes, resident)
+        self._nnc_wishes = Wishes(checked, cache_bytes, resident, cache_levels)
         self._nnc_is_ort_format = head.is_ort_format
         options = sess_options if sess_options is not None else ort.SessionOptions()
         with self._prepared(options, providers) as ready:
@@ -141,7 +152,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         plan = plan_session(source, self._nnc_wishes, only_cpu=only_cpu, is_ort_format=self._nnc_is_ort_format)
         with contextlib.ExitStack() as stack:
             if plan.mode in ("lazy", "cache"):
-                settings.apply(options, plan.budget, lend=plan.shareable != ())
+                settings.apply(options, plan.budget, lend=plan.shareable != (), levels=self._nnc_wishes.cache_levels)
                 stack.enter_context(sharing(plan.shareable if plan.budget else ()))
             if plan.model is not None:
                 from .staging import staged

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .payloads import PackedTensor
-from .staging import value_of
+from .stage import value_of
 from .usage import Usage, Value
 
 if TYPE_CHECKING:
@@ -49,21 +49,31 @@ class Residency(msgspec.Struct, frozen=True, kw_only=True):
     coded_bytes: int
 
 
-def choose_constants(usage: Usage, packed: Iterable[PackedTensor], budget: int) -> Residency:
+def choose_constants(usage: Usage, packed: Iterable[PackedTensor], budget: int, *, levels: bool = False) -> Residency:
     """The tensors of `packed` that become constants within `budget` bytes; members of groups are not counted.
 
-    If all fit, all are chosen.
+    If all fit, all are chosen. With `levels` as many are chosen as leave room for the levels of all others: decoding a
+    tensor at every run costs far more than what a constant gains.
     """
     tensors = [tensor for tensor in packed if tensor.decode.member is None]
     total = sum(tensor.decode.nbytes for tensor in tensors)
     chosen: set[Value] = set()
-    left = budget
-    for tensor in tensors if total <= budget else _in_order(usage, tensors):
-        if tensor.decode.nbytes <= left:
-            left -= tensor.decode.nbytes
+    everything = total <= budget
+    left = budget if everything or not levels else budget - sum(map(_level_bytes, tensors))
+    spent = 0
+    for tensor in tensors if everything else _in_order(usage, tensors):
+        more = tensor.decode.nbytes - (_level_bytes(tensor) if levels and not everything else 0)
+        if more <= left:
+            left -= more
+            spent += tensor.decode.nbytes
             chosen.add(value_of(tensor))
-    spent = budget - left
     return Residency(constants=frozenset(chosen), constant_bytes=spent, coded_bytes=total - spent)
+
+
+def _level_bytes(tensor: PackedTensor) -> int:
+    """What the cache of the run-time library needs to hold a tensor as levels: a byte each, lists and rounding."""
+    decode = tensor.decode
+    return decode.elements + decode.elements // 8 if decode.element.is_float else decode.nbytes
 
 
 def _in_order(usage: Usage, tensors: Sequence[PackedTensor]) -> list[PackedTensor]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .model_io import Model
     from .residency import Residency
-    from .staging import Substitute
+    from .stage import Substitute
     from .usage import Value
 
 Resolved = Literal["lazy", "cache", "eager", "int8"]
@@ -30,6 +30,7 @@ class Wishes(NamedTuple):
     mode: Mode
     cache_bytes: Budget | None = None
     resident: bool = True
+    cache_levels: bool = True
 
 
 class SessionPlan(NamedTuple):
@@ -74,7 +75,7 @@ def plan_session(
         FileAccessError, InvalidModelError, TruncatedModelError: the model cannot be read.
         CarriageError, UnsupportedCarriageError: a node of the carriage is malformed or unknown.
     """
-    mode, cache_bytes, resident = wishes
+    mode, cache_bytes, resident, levels = wishes
     if is_ort_format:
         if mode in ("eager", "int8"):
             raise InvalidArgumentError(
@@ -99,7 +100,7 @@ def plan_session(
         return SessionPlan(
             "cache" if budget else "lazy", budget, coded_bytes=scan.decoded_bytes, shareable=scan.shareable
         )
-    return _partly(source, budget if resident else 0, budget, scan.shareable)
+    return _partly(source, budget if resident else 0, budget, scan.shareable, levels)
 
 
 def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> SessionPlan:
@@ -109,7 +110,7 @@ def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> Sessio
 
 
 def _partly(
-    source: str | os.PathLike[str] | bytes, for_constants: int, budget: int, shareable: tuple[str, ...]
+    source: str | os.PathLike[str] | bytes, for_constants: int, budget: int, shareable: tuple[str, ...], levels: bool
 ) -> SessionPlan:
     from .gather import row_rewrite, row_tables, table_of
     from .payloads import packed_tensors
@@ -121,7 +122,7 @@ def _partly(
     usage = Usage(model.proto.graph)
     tables = row_tables(usage, model)
     others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables]
-    chosen: Residency = choose_constants(usage, others, for_constants)
+    chosen: Residency = choose_constants(usage, others, for_constants, levels=levels)
     left = budget - chosen.constant_bytes
     return SessionPlan(
         "cache" if left else "lazy",
@@ -140,7 +141,7 @@ def _integers(source: str | os.PathLike[str] | bytes) -> SessionPlan:
     from .payloads import packed_tensors
     from .runtime_settings import OLDEST_INTEGER_BLOCKS, onnxruntime_version
     from .skeleton import read_skeleton
-    from .staging import value_of
+    from .stage import value_of
     from .usage import Usage
 
     model = read_skeleton(source)

@@ -1,8 +1,10 @@
 #include "levels.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include "cpu.h"
 
@@ -12,7 +14,37 @@ namespace {
 
 constexpr std::size_t kChunk = 1024;
 
-template <class T>
+constexpr std::int8_t kFar = -128;
+constexpr std::uint64_t kElementsPerFar = 1024;  // room in the list: with more, two bytes an integer are better
+
+// An integer that needs more than a byte.
+struct Far {
+  std::uint64_t position;
+  std::int64_t value;
+};
+
+// The list behind the bytes; `count` may pass the room when there is none left.
+struct FarList {
+  std::atomic<std::uint64_t> count;
+  // Followed by room for Far.
+};
+static_assert(sizeof(FarList) == 8, "the list starts 8 bytes behind its count");
+
+std::uint64_t far_room(std::uint64_t elements) { return elements / kElementsPerFar + 1; }
+std::uint64_t aligned(std::uint64_t bytes) { return (bytes + 7) / 8 * 8; }
+
+std::uint8_t* list_at(std::uint64_t elements, void* levels) {
+  return static_cast<std::uint8_t*>(levels) + aligned(elements);
+}
+FarList* far_list(std::uint64_t elements, void* levels) {
+  return reinterpret_cast<FarList*>(list_at(elements, levels));
+}
+Far* far_entries(std::uint64_t elements, void* levels) {
+  return reinterpret_cast<Far*>(list_at(elements, levels) + sizeof(FarList));
+}
+
+// Stores what fits; false when something does not. `Low` to the largest T count as fitting.
+template <class T, std::int32_t Low>
 bool store_levels(void* out, std::uint64_t position, const std::int32_t* values, std::size_t count) {
   T* const to = static_cast<T*>(out) + position;
   std::int32_t low = 0, high = 0;
@@ -21,7 +53,7 @@ bool store_levels(void* out, std::uint64_t position, const std::int32_t* values,
     low = std::min(low, values[i]);
     high = std::max(high, values[i]);
   }
-  return low >= std::numeric_limits<T>::min() && high <= std::numeric_limits<T>::max();
+  return low >= Low && high <= std::numeric_limits<T>::max();
 }
 
 template <class T>
@@ -72,13 +104,22 @@ void convert(const Reconstruction& how, const T* levels, std::uint64_t count, vo
 
 template <class T>
 void restore(const Reconstruction& how, const T* levels, std::uint64_t count, void* out) {
-  if (how.type == DType::float32 && !how.codebook && !how.integers)
+  if (how.type == DType::float32 && !how.codebook)
     scale(how.step, levels, count, static_cast<float*>(out));
   else
     convert(how, levels, count, out);
 }
 
 }  // namespace
+
+std::size_t level_memory(std::uint64_t elements, unsigned bytes) {
+  const std::uint64_t list = bytes == 1 ? sizeof(FarList) + far_room(elements) * sizeof(Far) : 0;
+  return static_cast<std::size_t>(aligned(elements * bytes) + list);
+}
+
+void prepare_levels(std::uint64_t elements, unsigned bytes, void* levels) {
+  if (bytes == 1) ::new (list_at(elements, levels)) FarList{{0}};
+}
 
 bool LevelSink::write(std::uint64_t position, const std::int32_t* values, std::size_t count) {
   if (how_.codebook) {
@@ -87,27 +128,60 @@ bool LevelSink::write(std::uint64_t position, const std::int32_t* values, std::s
       if (index < 0 || static_cast<std::uint64_t>(index) >= how_.codebook_size) return false;
     }
   }
-  const bool fits = bytes_ == 1 ? store_levels<std::int8_t>(out_, position, values, count)
-                                : store_levels<std::int16_t>(out_, position, values, count);
+  const bool fits = bytes_ == 1
+                        ? store_levels<std::int8_t, -127>(levels_, position, values, count) ||
+                              list_far(position, values, count)
+                        : store_levels<std::int16_t, std::numeric_limits<std::int16_t>::min()>(levels_, position,
+                                                                                               values, count);
   too_wide_ |= !fits;
   return fits;
 }
 
-bool LevelSink::zeros(std::uint64_t position, std::uint64_t count) {
-  std::memset(static_cast<std::uint8_t*>(out_) + position * bytes_, 0, count * bytes_);
+bool LevelSink::list_far(std::uint64_t position, const std::int32_t* values, std::size_t count) {
+  auto* const to = static_cast<std::int8_t*>(levels_) + position;
+  std::atomic<std::uint64_t>& listed = far_list(elements_, levels_)->count;
+  Far* const entries = far_entries(elements_, levels_);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (values[i] >= -127 && values[i] <= 127) continue;
+    const std::uint64_t at = listed.fetch_add(1, std::memory_order_relaxed);
+    if (at >= far_room(elements_)) return false;
+    ::new (entries + at) Far{position + i, values[i]};
+    to[i] = kFar;
+  }
   return true;
 }
 
-void restore_levels(const Reconstruction& how, unsigned bytes, const void* levels, std::uint64_t first,
-                    std::uint64_t count, void* out) {
+bool LevelSink::zeros(std::uint64_t position, std::uint64_t count) {
+  std::memset(static_cast<std::uint8_t*>(levels_) + position * bytes_, 0, count * bytes_);
+  return true;
+}
+
+void restore_levels(const Reconstruction& how, std::uint64_t elements, unsigned bytes, const void* levels,
+                    std::uint64_t first, std::uint64_t count, void* out) {
   const std::size_t size = size_of(how.type);
   auto* const to = static_cast<std::uint8_t*>(out) + first * size;
   if (bytes == 2) return restore(how, static_cast<const std::int16_t*>(levels) + first, count, to);
   const auto* const from = static_cast<const std::int8_t*>(levels) + first;
   const bool scaled = how.type == DType::float32 && !how.codebook;
-  if (!how.integers && !scaled && size == 4) return look_up(how, from, count, reinterpret_cast<float*>(to));
-  if (!how.integers && size == 2) return look_up(how, from, count, reinterpret_cast<std::uint16_t*>(to));
-  restore(how, from, count, to);
+  if (size == 4 && !scaled)
+    look_up(how, from, count, reinterpret_cast<float*>(to));
+  else if (size == 2)
+    look_up(how, from, count, reinterpret_cast<std::uint16_t*>(to));
+  else
+    restore(how, from, count, to);
+  void* const memory = const_cast<void*>(levels);
+  const std::uint64_t listed =
+      std::min(far_list(elements, memory)->count.load(std::memory_order_relaxed), far_room(elements));
+  const Far* const entries = far_entries(elements, memory);
+  ValueSink sink(how, out);
+  for (std::uint64_t i = 0; i < listed; ++i) {
+    const std::uint64_t position = entries[i].position;
+    if (position < first || position - first >= count) continue;
+    // A payload that was read twice lists the first reading too.
+    if (static_cast<const std::int8_t*>(levels)[position] != kFar) continue;
+    const auto value = static_cast<std::int32_t>(entries[i].value);
+    sink.write(position, &value, 1);
+  }
 }
 
 }  // namespace nnc

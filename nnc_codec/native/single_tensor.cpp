@@ -281,7 +281,7 @@ bool SingleTensor::holds(std::uint64_t first, std::uint64_t count) const {
   return count != 0 && first < block_rows() && count <= block_rows() - first;
 }
 
-bool SingleTensor::has_integers() const { return !impl_->raw; }
+bool SingleTensor::has_levels() const { return !impl_->raw && !impl_->how.integers; }
 
 Status SingleTensor::read_integers(IntegerSink& sink) const {
   if (impl_->raw) return {Code::unsupported, "raw_float32_parameter", 0};

@@ -37,9 +37,10 @@ class SingleTensor {
   // can still be decoded whole.
   Status decode_block_rows(std::uint64_t first, std::uint64_t count, DType type, void* out) const;
 
-  // For those who keep integers instead of values; raw floats have none (Code::unsupported). Positions count from the
+  // For those who keep integers; raw floats have none (Code::unsupported). Positions count from the
   // start of the tensor.
-  bool has_integers() const;
+  // Whether the integers are steps of float values.
+  bool has_levels() const;
   Status read_integers(IntegerSink& sink) const;
   Status read_block_rows(std::uint64_t first, std::uint64_t count, IntegerSink& sink) const;
   // How integers become values of `type`; refers to this object.

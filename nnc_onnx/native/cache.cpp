@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "blocks.h"
+#include "levels.h"
 #include "stats.h"
 
 namespace nnc {
@@ -25,8 +26,11 @@ std::size_t rounded(std::size_t bytes) { return (bytes + kBlockAlignment - 1) / 
 // Bytes of a tensor held in a form.
 std::size_t size_as(const CacheEntry& entry, unsigned level_bytes) {
   if (level_bytes == 0) return rounded(entry.source.bytes);
-  return rounded(entry.source.bytes / entry.source.element_bytes * level_bytes);
+  return rounded(level_memory(entry.source.bytes / entry.source.element_bytes, level_bytes));
 }
+
+// Whether the plan has become tighter since the entry was decoded: decoded again it takes less room.
+bool is_oversized(const CacheEntry& entry) { return entry.wanted != 0 && entry.level_bytes == 0; }
 
 }  // namespace
 
@@ -179,7 +183,7 @@ void Cache::measure(const CacheEntry& from) {
   }
 }
 
-// Makes room by dropping entries that are needed later than `entry`; false when there are not enough of them.
+// Makes room by dropping entries that are needed later than `entry` or hold more than they should; false when there are not enough of them.
 bool Cache::claim(CacheEntry& entry) {
   if (!planned_) replan();
   const std::size_t need = size_as(entry, entry.wanted);
@@ -188,10 +192,11 @@ bool Cache::claim(CacheEntry& entry) {
   std::size_t room = budget() > used_ ? budget() - used_ : 0;
   for (auto& item : entries_) {
     CacheEntry& other = *item.second;
-    if (other.state == CacheEntry::State::ready && other.pins == 0 && other.next_use > entry.next_use)
-      later_.push_back(&other);
+    if (other.state != CacheEntry::State::ready || other.pins != 0) continue;
+    if (other.next_use > entry.next_use || is_oversized(other)) later_.push_back(&other);
   }
   std::sort(later_.begin(), later_.end(), [](const CacheEntry* a, const CacheEntry* b) {
+    if (is_oversized(*a) != is_oversized(*b)) return is_oversized(*a);
     return a->next_use != b->next_use ? a->next_use > b->next_use : a->id < b->id;
   });
   std::size_t count = 0;

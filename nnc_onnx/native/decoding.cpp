@@ -29,7 +29,7 @@ class Clock {
 Outcome decode_whole(const SingleTensor& tensor, DType type, const Target& target) {
   const Clock clock;
   if (target.level_bytes == 0) return {tensor.decode(type, target.out)};
-  LevelSink sink(tensor.reconstruction(type), target.level_bytes, target.out);
+  LevelSink sink(tensor.reconstruction(type), tensor.info().elements, target.level_bytes, target.out);
   const Status status = tensor.read_integers(sink);
   return {status, sink.too_wide()};
 }
@@ -41,7 +41,7 @@ Outcome decode_part(const SingleTensor& tensor, DType type, const Target& target
     const std::uint64_t position = first * tensor.block_height() * tensor.cols();
     return {tensor.decode_block_rows(first, count, type, static_cast<std::uint8_t*>(target.out) + position * size_of(type))};
   }
-  LevelSink sink(tensor.reconstruction(type), target.level_bytes, target.out);
+  LevelSink sink(tensor.reconstruction(type), tensor.info().elements, target.level_bytes, target.out);
   const Status status = tensor.read_block_rows(first, count, sink);
   return {status, sink.too_wide()};
 }
@@ -67,6 +67,7 @@ Outcome decode_split(const SingleTensor& tensor, DType type, const Target& targe
 Outcome decode_tensor(const SingleTensor& tensor, DType type, const Target& target, const ort::Api* api,
                       const ort::KernelContext* context, std::size_t threads, std::size_t payload_bytes) {
   const std::uint64_t elements = tensor.info().elements;
+  if (target.level_bytes != 0) prepare_levels(elements, target.level_bytes, target.out);
   // Parts are decoded at different speeds, so there are more of them than threads.
   std::uint64_t parts = threads > 1 && context != nullptr ? 2 * std::uint64_t{threads} : 1;
   parts = std::min({parts, tensor.block_rows(), elements / kLeastElementsOfPart});

@@ -76,7 +76,7 @@ struct Kernel::Job {
     CodedInput& input = kernel->input_;
     std::shared_ptr<const SingleTensor> tensor;
     if (ort::Status* failed = input.open(input.constant(), &tensor)) return failed;
-    if (target.level_bytes != 0 && !tensor->has_integers()) {
+    if (target.level_bytes != 0 && !tensor->has_levels()) {
       too_wide = true;
       return nullptr;
     }
@@ -101,7 +101,7 @@ ort::Status* Kernel::restore(ort::KernelContext* context, const SingleTensor& te
   const std::uint64_t parts = config_.threads > 1 ? (elements + kRestoredAtOnce - 1) / kRestoredAtOnce : 1;
   auto task = [&](std::size_t part) {
     const std::uint64_t first = elements * part / parts, end = elements * (part + 1) / parts;
-    restore_levels(how, entry_->level_bytes, entry_->block, first, end - first, out);
+    restore_levels(how, elements, entry_->level_bytes, entry_->block, first, end - first, out);
   };
   parallel_for(api_, context, static_cast<std::size_t>(parts), task);
   ++stats().cache_restores;
