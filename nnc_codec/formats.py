@@ -165,9 +165,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         seed: of the random inputs.
         dims: sizes for symbolic dimensions by name, e.g. ``{"batch": 4}``; others are 1.
         runs: number of runs.
-        mode: how weights are decoded: ``"auto"``, ``"lazy"``, ``"cache"`` or ``"eager"``.
-        cache_bytes: budget for decoded tensors in mode ``"cache"``: bytes, a fraction of all, or ``"all"``;
-            ``None`` for the loader's.
+        mode: how weights are held: ``"auto"``, ``"lazy"``, ``"cache"``, ``"eager"`` or ``"int8"``.
+        cache_bytes: budget for decoded tensors in modes ``"cache"`` and ``"auto"``: bytes, a fraction of all, or
+            ``"all"``; ``None`` for the loader's.
         force: overwrite `outputs`.
     """
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .nnr_unpacking import unpack_nnr
     from .packing import pack, pack_model
     from .running import run
+    from .shell import shell_weights, unpack_shell
     from .unpacking import unpack, unpack_model
     from .update import apply, diff
     from .verification import verify
@@ -44,10 +45,12 @@ __all__ = [
     "pack_nnr",
     "register",
     "run",
+    "shell_weights",
     "stats",
     "unpack",
     "unpack_model",
     "unpack_nnr",
+    "unpack_shell",
     "verify",
 ]
 
@@ -70,10 +73,12 @@ _HOMES = {
     "pack_nnr": "nnc_onnx.nnr_packing",
     "register": "nnc_onnx.loader",
     "run": "nnc_onnx.running",
+    "shell_weights": "nnc_onnx.shell",
     "stats": "nnc_onnx.library",
     "unpack": "nnc_onnx.unpacking",
     "unpack_model": "nnc_onnx.unpacking",
     "unpack_nnr": "nnc_onnx.nnr_unpacking",
+    "unpack_shell": "nnc_onnx.shell",
     "verify": "nnc_onnx.verification",
 }
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
+    from .session_plan import SessionPlan
+
 Feed = Mapping[str, "NDArray[Any]"]
 
 _LONGEST_MESSAGE = 300
@@ -72,17 +74,21 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
     names = [output.name for output in session.get_outputs()]
     if options.outputs is not None:
         _write_outputs(options.outputs, names, outputs, force=options.force)
+    notes = _notes(session.plan)
     comparison: tuple[OutputComparison, ...] = ()
     against_seconds: list[float] = []
-    if options.against is not None:
+    # Whoever asks for approximate results is told how far off they are.
+    against = options.against or (source if _mode(session.plan) == "int8" else None)
+    if against is not None:
         del session
-        reference = InferenceSession(str(options.against), session_options(), mode="auto")
+        reference = InferenceSession(str(against), session_options(), mode="auto")
         expected, against_seconds = _timed_runs(reference, feed, options.runs)
         comparison = compare_outputs(names, outputs, expected)
     return RunReport(
         format="onnx",
         source=str(source),
         seconds=time.perf_counter() - start,
+        notes=notes,
         mode=options.mode,
         runtime=_runtime_name(),
         load_seconds=load_seconds,
@@ -90,10 +96,26 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
         median_seconds=_median(seconds),
         runs=options.runs,
         outputs=tuple(summarise(name, value) for name, value in zip(names, outputs, strict=True)),
-        against=str(options.against) if options.against is not None else None,
+        against=str(against) if against is not None else None,
         comparison=comparison,
         against_median_seconds=_median(against_seconds),
     )
+
+
+def _mode(plan: SessionPlan | None) -> str:
+    return "plain" if plan is None else plan.mode
+
+
+def _notes(plan: SessionPlan | None) -> tuple[str, ...]:
+    """How the weights are held, for people."""
+    if plan is None:
+        return ("the model is plain: its weights are constants",)
+    held = f"weights: {plan.constant_bytes / 1e6:.3g} MB are constants, {plan.coded_bytes / 1e6:.3g} MB stay coded"
+    kept = f", of which {min(plan.budget, plan.coded_bytes) / 1e6:.3g} MB may be kept decoded" if plan.budget else ""
+    note = held + kept
+    if plan.mode == "int8":
+        return (note, "mode int8 is approximate: the outputs are compared with those of the decoded weights")
+    return (note,)
 
 
 def session_options() -> onnxruntime.SessionOptions:

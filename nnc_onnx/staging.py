@@ -8,87 +8,28 @@ tensors that stay coded lie in the same file, where they cost no memory until th
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nnc_codec.errors import NNRError
 from nnc_codec.files import FileAccessError, access_error
 from nnc_codec.limits import Limits
 
-from .carriage import BY_ONNX_TYPE, DOMAIN, is_decode_node
 from .model_io import Model
-from .payloads import PackedTensor, open_payload, packed_tensors, read_payload
-from .skeleton import LARGE
-from .tensors import element_count, is_external, raw_tensor, read_bytes, stored_nbytes
-from .usage import Usage, Value
-from .walk import GraphPath
-from .weights_file import WeightsFile, WeightsLayout, decode_buffers
+from .stage import DEFAULT_LIMITS, Stage, Substitute
+from .usage import Value
+from .weights_file import WeightsFile
 
 if TYPE_CHECKING:
     import onnx
-    from numpy.typing import NDArray
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.bin"
 
 Rewrite = Callable[["onnx.ModelProto"], None]
 """Changes the graph of a staged model in place, after its constants have replaced their decode nodes."""
-
-_MOST_JOBS = 8
-_DEFAULT_LIMITS = Limits()
-
-
-class Part(Protocol):
-    """An initializer that takes the place of a decoded tensor."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def onnx_type(self) -> int:
-        """Value of ``onnx.TensorProto.DataType``."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its dimensions."""
-        ...
-
-
-class Substitute(Protocol):
-    """What takes the place of a decoded tensor."""
-
-    @property
-    def value(self) -> Value:
-        """The tensor."""
-        ...
-
-    @property
-    def parts(self) -> Sequence[Part]:
-        """The initializers."""
-        ...
-
-    def convert(self, decoded: NDArray[Any]) -> Sequence[NDArray[Any]]:
-        """Their values, in the same order."""
-        ...
-
-
-class _Target(NamedTuple):
-    """A chosen tensor and the initializers that it fills: each with its place in the weights file, if it has one."""
-
-    tensor: PackedTensor
-    initializers: list[tuple[onnx.TensorProto, int | None]]
-    substitute: Substitute | None
 
 
 @contextlib.contextmanager
@@ -98,7 +39,7 @@ def staged(
     *,
     rewrites: Sequence[Rewrite] = (),
     substitutes: Sequence[Substitute] = (),
-    limits: Limits = _DEFAULT_LIMITS,
+    limits: Limits = DEFAULT_LIMITS,
     jobs: int = 0,
 ) -> Iterator[Path]:
     """Path of `model` with decoded `constants`; folder and files go when the block ends.
@@ -121,49 +62,19 @@ def staged(
     """
     folder = _make_folder()
     try:
-        write_staged(
-            model,
-            folder,
-            MODEL_FILE,
-            WEIGHTS_FILE,
-            constants,
-            rewrites=rewrites,
-            substitutes=substitutes,
-            limits=limits,
-            jobs=jobs,
-        )
+        stage = Stage(model, WEIGHTS_FILE, constants, substitutes, limits)
+        try:
+            with WeightsFile(folder / WEIGHTS_FILE) as weights:
+                stage.write(weights, jobs)
+            for rewrite in rewrites:
+                rewrite(model.proto)
+            (folder / MODEL_FILE).write_bytes(model.proto.SerializeToString(deterministic=True))
+        except OSError as error:
+            raise access_error(error, folder, "write") from error
         yield folder / MODEL_FILE
     finally:
         # Where mapped files cannot be removed (Windows) the folder stays until TMPDIR is cleaned.
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_staged(
-    model: Model,
-    folder: Path,
-    model_file: str,
-    weights_file: str,
-    constants: Collection[Value] | None = None,
-    *,
-    rewrites: Sequence[Rewrite] = (),
-    substitutes: Sequence[Substitute] = (),
-    limits: Limits = _DEFAULT_LIMITS,
-    jobs: int = 0,
-) -> None:
-    """Write what :func:`staged` describes as two files of a folder that is the caller's; neither may exist.
-
-    Raises:
-        FileAccessError, CarriageError, NNRError: as :func:`staged`.
-    """
-    stage = _Stage(model, constants, weights_file, substitutes, limits)
-    try:
-        with WeightsFile(folder / weights_file) as weights:
-            stage.write(weights, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
-        for rewrite in rewrites:
-            rewrite(model.proto)
-        (folder / model_file).write_bytes(model.proto.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise access_error(error, folder, "write") from error
 
 
 def _make_folder() -> Path:
@@ -173,152 +84,3 @@ def _make_folder() -> Path:
         raise FileAccessError(
             f"no temporary folder: {error}", hint="set TMPDIR to a folder with room for the weights"
         ) from error
-
-
-class _Stage:
-    """Turns decode nodes of a model into initializers and writes the values of all large initializers."""
-
-    def __init__(
-        self,
-        model: Model,
-        constants: Collection[Value] | None,
-        location: str,
-        substitutes: Sequence[Substitute],
-        limits: Limits,
-    ) -> None:
-        self._model = model
-        self._limits = limits
-        self._layout = WeightsLayout(location)
-        usage = Usage(model.proto.graph)
-        # Payloads leave the graph below, so they are kept as copies.
-        self._chosen = [
-            tensor._replace(payload=_copy(tensor.payload))
-            for tensor in packed_tensors(usage)
-            if constants is None or tensor.decode.member is not None or value_of(tensor) in constants
-        ]
-        _strip(usage, self._chosen)
-        if not any(is_decode_node(node) for graph in usage.graphs.values() for node in graph.node):
-            for index in reversed(range(len(model.proto.opset_import))):
-                if model.proto.opset_import[index].domain == DOMAIN:
-                    del model.proto.opset_import[index]
-        self._moved = self._move_others(usage)
-        self._targets = self._add_decoded(usage, {substitute.value: substitute for substitute in substitutes})
-
-    def write(self, weights: WeightsFile, jobs: int) -> None:
-        for moved, offset in self._moved:
-            weights.write(read_bytes(moved, self._model.folder), offset)
-        if not self._targets:
-            return
-        jobs = min(jobs, len(self._targets))
-        for target in self._targets:
-            self._payload(target.tensor)  # so that the sizes below are those of the bitstreams
-        buffers = decode_buffers(jobs, max(target.tensor.decode.nbytes for target in self._targets))
-
-        def fill(target: _Target) -> None:
-            buffer = buffers.get()
-            try:
-                values = self._decode(target.tensor, buffer)
-                arrays = [values] if target.substitute is None else target.substitute.convert(values)
-                for (proto, offset), array in zip(target.initializers, arrays, strict=True):
-                    if offset is None:
-                        proto.raw_data = np.ascontiguousarray(array).tobytes()
-                    else:
-                        weights.write(array, offset)
-            finally:
-                buffers.put(buffer)
-
-        with ThreadPoolExecutor(jobs) as executor:
-            for _ in executor.map(fill, self._targets):
-                pass
-
-    def _move_others(self, usage: Usage) -> list[tuple[onnx.TensorProto, int]]:
-        # Newer onnxruntimes read external data beside the model only, so what is external already moves. Payloads
-        # move because onnxruntime would copy embedded ones.
-        payloads = {Value(tensor.home, tensor.payload.name) for tensor in packed_tensors(usage)}
-        moved = []
-        for path, graph in usage.graphs.items():
-            for tensor in graph.initializer:
-                external = is_external(tensor)
-                if not external and (Value(path, tensor.name) not in payloads or len(tensor.raw_data) < LARGE):
-                    continue
-                nbytes = stored_nbytes(tensor)
-                if nbytes < LARGE:
-                    raw = read_bytes(tensor, self._model.folder).tobytes()
-                    del tensor.external_data[:]
-                    tensor.ClearField("data_location")
-                    tensor.raw_data = raw
-                else:
-                    moved.append((_copy(tensor), self._layout.place(tensor, nbytes)))
-        return moved
-
-    def _add_decoded(self, usage: Usage, substitutes: Mapping[Value, Substitute]) -> list[_Target]:
-        targets = []
-        for tensor in self._chosen:
-            decode = tensor.decode
-            substitute = substitutes.get(value_of(tensor))
-            parts: Sequence[tuple[str, int, tuple[int, ...]]] = (
-                [(decode.output, decode.element.onnx_type, decode.shape)]
-                if substitute is None
-                else [(part.name, part.onnx_type, part.shape) for part in substitute.parts]
-            )
-            initializers: list[tuple[onnx.TensorProto, int | None]] = []
-            for name, onnx_type, shape in parts:
-                proto = usage.graphs[tensor.path].initializer.add()
-                proto.CopyFrom(raw_tensor(name, onnx_type, shape, None))
-                nbytes = element_count(proto) * BY_ONNX_TYPE[onnx_type].dtype.itemsize
-                initializers.append((proto, self._layout.place(proto, nbytes) if nbytes >= LARGE else None))
-            targets.append(_Target(tensor, initializers, substitute))
-        return targets
-
-    def _payload(self, tensor: PackedTensor) -> memoryview:
-        """The payload, after a look at its headers."""
-        payload = read_payload(tensor, self._model)
-        open_payload(tensor, payload, self._limits)
-        return payload
-
-    def _decode(self, tensor: PackedTensor, buffer: mmap.mmap) -> NDArray[Any]:
-        """The tensor, decoded into `buffer`."""
-        import nnc_codec
-
-        decode = tensor.decode
-        flat = np.frombuffer(buffer, np.uint8, decode.nbytes).view(decode.element.dtype)
-        try:
-            (coded,) = nnc_codec.open(read_payload(tensor, self._model), limits=self._limits).values()
-            return coded.decode(out=flat.reshape(decode.shape))
-        except NNRError as error:
-            error.tensor = decode.output
-            raise
-
-
-def value_of(tensor: PackedTensor) -> Value:
-    """The value that a packed tensor is decoded into."""
-    return Value(tensor.path, tensor.decode.output)
-
-
-def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    copied = type(tensor)()
-    copied.CopyFrom(tensor)
-    return copied
-
-
-def _strip(usage: Usage, chosen: Sequence[PackedTensor]) -> None:
-    """Take decode nodes of `chosen`, type information of their outputs and unread payloads out of all graphs."""
-    decoded = {value_of(tensor) for tensor in chosen}
-
-    def leaves(node: onnx.NodeProto, path: GraphPath) -> bool:
-        return is_decode_node(node) and all(Value(path, name) in decoded for name in node.output if name)
-
-    unread = {
-        payload
-        for payload in (Value(tensor.home, tensor.payload.name) for tensor in chosen)
-        if all(use.node is not None and leaves(use.node, use.path) for use in usage.uses(payload))
-    }
-    for path, graph in usage.graphs.items():
-        for index in reversed(range(len(graph.node))):
-            if leaves(graph.node[index], path):
-                del graph.node[index]
-        # Before IR version 4 initializers are graph inputs too.
-        for values, unwanted in ((graph.initializer, unread), (graph.input, unread), (graph.value_info, decoded)):
-            for index in reversed(range(len(values))):
-                if Value(path, values[index].name) in unwanted:
-                    del values[index]

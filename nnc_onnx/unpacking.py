@@ -155,7 +155,7 @@ def _restore(
     for path in sorted(usage.graphs, key=len, reverse=True):
         if path in restored or path in names:
             _rebuild(usage.graphs[path], restored[path], names[path], entries, with_constants)
-    _unmark(model.proto)
+    unmark(model.proto)
 
 
 def _decoded(
@@ -221,7 +221,7 @@ def _rebuild(
     graph.value_info.extend(information)
 
 
-def _unmark(model: onnx.ModelProto) -> None:
+def unmark(model: onnx.ModelProto) -> None:
     """Remove what made the model a packed one."""
     ours = (carriage.FORMAT_KEY, carriage.CODEC_KEY, carriage.MANIFEST_KEY)
     metadata = [entry for entry in model.metadata_props if entry.key not in ours]

@@ -6,7 +6,7 @@ import mmap
 import queue
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,11 @@ class WeightsLayout:
         self._location = location
         self._end = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the file so far."""
+        return self._end
+
     def place(self, tensor: onnx.TensorProto, nbytes: int) -> int:
         """Make `tensor` refer to the next `nbytes` of the file; returns their offset."""
         from onnx import TensorProto
@@ -38,6 +43,33 @@ class WeightsLayout:
         for key, value in (("location", self._location), ("offset", offset), ("length", nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         return offset
+
+
+class WeightsSink(Protocol):
+    """Takes the bytes of a weights file, from several threads."""
+
+    def write(self, values: NDArray[Any], offset: int) -> None:
+        """Take the bytes of `values` at `offset`."""
+        ...
+
+
+class WeightsMemory:
+    """A weights file in memory.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        try:
+            self.data: NDArray[np.uint8] = np.zeros(nbytes, np.uint8)
+        except MemoryError as error:
+            raise RuntimeMemoryError(f"cannot allocate {nbytes} bytes for the weights") from error
+
+    def write(self, values: NDArray[Any], offset: int) -> None:
+        """Take the bytes of `values` at `offset`."""
+        flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self.data[offset : offset + flat.size] = flat
 
 
 class WeightsFile:

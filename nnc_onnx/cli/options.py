@@ -49,7 +49,7 @@ class TopologyChoice(str, Enum):
 
 
 class ModeChoice(str, Enum):
-    """How a session decodes weights."""
+    """How a session holds weights, by the modes of :class:`nnc_onnx.InferenceSession`."""
 
     auto = "auto"
     lazy = "lazy"

@@ -27,10 +27,10 @@ def command(
         Path | None,
         typer.Option("--against", metavar="MODEL", help="Compare with this model on the same inputs."),
     ] = None,
-    mode: Annotated[ModeChoice, typer.Option("--mode", help="When weights are decoded.")] = ModeChoice.auto,
+    mode: Annotated[ModeChoice, typer.Option("--mode", help="How weights are held.")] = ModeChoice.auto,
     cache_bytes: Annotated[
         str | None,
-        typer.Option("--cache-bytes", metavar="N|N%|all", help="Budget for decoded tensors in mode cache."),
+        typer.Option("--cache-bytes", metavar="N|N%|all", help="Budget for decoded weights in modes auto and cache."),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", min=1, metavar="N", help="How often to run.")] = 5,
     dim: shared.Dims = None,

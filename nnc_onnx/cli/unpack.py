@@ -16,6 +16,10 @@ def command(
         bool | None,
         typer.Option("--external-data/--embed", help="Weights in a file beside the model; default above 1 GiB."),
     ] = None,
+    shell: Annotated[
+        bool,
+        typer.Option("--shell", help="ONNX: the graph alone, for runtimes that get decoded weights in memory."),
+    ] = False,
     jobs: shared.Jobs = 0,
     force: shared.Force = False,
     json: shared.Json = False,
@@ -32,8 +36,15 @@ def command(
     settings = UnpackOptions(external_data=external_data, jobs=jobs, force=force)
     model_format, _ = recognise(model)
     target = output or model_format.default_output(model, "unpack")
-    with progress_bar(f"unpacking {model.name}", enabled=not (json or quiet)) as progress:
-        report = model_format.unpack(model, target, settings, progress=progress)
+    if shell:
+        if model_format.name != "onnx":
+            raise typer.BadParameter(f"{model} is not an ONNX model", param_hint="--shell")
+        from nnc_onnx.shell import unpack_shell
+
+        report = unpack_shell(model, target, settings)
+    else:
+        with progress_bar(f"unpacking {model.name}", enabled=not (json or quiet)) as progress:
+            report = model_format.unpack(model, target, settings, progress=progress)
     if json:
         typer.echo(to_json(report))
     elif not quiet:
