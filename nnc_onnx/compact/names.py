@@ -81,7 +81,7 @@ def rename_back(model: onnx.ModelProto, names: Names) -> None:
     node_names.update((key, name) for key, name in zip(old, names.nodes, strict=False) if name)
     for _, graph in iter_graphs(model.graph):
         for node in graph.node:
-            key = _key(node)
+            key = first_output(node)
             if not node.name and key in node_names:
                 node.name = node_names[key]
     derived = {key for key, name in old.items() if name is None}
@@ -108,7 +108,8 @@ def _defined(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (value.name for value in graph.input if value.name)
 
 
-def _key(node: onnx.NodeProto) -> str:
+def first_output(node: onnx.NodeProto) -> str:
+    """Name of the first output that is not left out; empty if there is none."""
     return next((name for name in node.output if name), "")
 
 
@@ -117,10 +118,10 @@ def _take_node_names(model: onnx.ModelProto) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     nodes = [node for _, graph in iter_graphs(model.graph) for node in graph.node]
     for node in nodes:
-        found.setdefault(_key(node), set()).add(node.name)
+        found.setdefault(first_output(node), set()).add(node.name)
     names = {key: next(iter(all_)) for key, all_ in found.items() if key and len(all_) == 1 and "" not in all_}
     for node in nodes:
-        if _key(node) in names:
+        if first_output(node) in names:
             node.ClearField("name")
     return names
 

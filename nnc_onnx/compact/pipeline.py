@@ -9,6 +9,7 @@ import msgspec
 from ..carriage import metadata
 from ..deflated_text import deflate_text, inflate_text
 from ..errors import CarriageError
+from .attributes import Attributes, add_back, remove_defaults
 from .constants import Constants, to_initializers, to_nodes
 from .names import Names, rename_back, shorten
 
@@ -32,10 +33,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         names: of values and nodes.
         constants: Constant nodes that became initializers.
+        attributes: what nodes have lost.
     """
 
     names: Names = Names()
     constants: Constants = Constants()
+    attributes: Attributes = Attributes()
 
 
 def compact(model: onnx.ModelProto, file_bytes: int) -> int:
@@ -53,8 +56,13 @@ def compact(model: onnx.ModelProto, file_bytes: int) -> int:
         return 0
     before = model.ByteSize()
     moved = to_initializers(model)
+    removed = remove_defaults(model)
     names = shorten(model)
-    table = Table(names=names, constants=Constants.of(moved, names.values))
+    table = Table(
+        names=names,
+        constants=Constants.of(moved, names.values),
+        attributes=Attributes.of(removed, names.values),
+    )
     model.metadata_props.add(key=TABLE_KEY, value=deflate_text(msgspec.json.encode(table)))
     saved: int = before - model.ByteSize()
     if saved < max(LEAST_BYTES, LEAST_SHARE * file_bytes):
@@ -77,6 +85,7 @@ def restore(model: onnx.ModelProto) -> None:
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise CarriageError(f"the table of names is damaged: {error}") from error
     rename_back(model, table.names)
+    add_back(model, table.attributes.lost(table.names.values))
     to_nodes(model, table.constants.moved(table.names.values))
     kept = [entry for entry in model.metadata_props if entry.key != TABLE_KEY]
     del model.metadata_props[:]

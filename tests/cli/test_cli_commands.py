@@ -68,8 +68,8 @@ def test_options_reach_the_packer(model: Path) -> None:
     assert {item["qp"] for item in tensors("--qp", "-20").values()} == {-20}
     assert {item["method"] for item in tensors("--method", "uniform").values()} == {"uniform"}
     assert tensors("--exclude", "w0")["w0"]["reason"] == "excluded"
-    assert tensors("--min-elements", "9999")["w1"]["treatment"] == "plain"
-    assert tensors("--min-elements", "9999", "--include", "w1")["w1"]["treatment"] == "coded"
+    assert tensors("--min-elements", "9999", "--group-below", "0")["w1"]["treatment"] == "plain"
+    assert tensors("--min-elements", "9999", "--group-below", "0", "--include", "w1")["w1"]["treatment"] == "coded"
 
 
 def test_external_data_on_request(model: Path) -> None:
