@@ -16,7 +16,7 @@ import nnc_codec
 from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
 from nnc_codec.params import EncodeParams, Method
-from nnc_codec.quality import choose_quality, fine_quality
+from nnc_codec.quality import FINE_UNARY_LENGTH, choose_quality, fine_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 
@@ -156,9 +156,9 @@ def _float_params(
     if chosen is not None and chosen.qp is not None:
         qp, method = chosen.qp, chosen.method or options.method
     elif planned.care != "usual":
-        qp, method = fine_quality(
-            values, reciprocal=planned.care == "reciprocal", method=options.method, qp_density=options.qp_density
-        )
+        reciprocal = planned.care == "reciprocal"
+        qp, method = fine_quality(values, reciprocal=reciprocal, qp_density=options.qp_density)
+        return msgspec.structs.replace(_params(options, qp, method), cabac_unary_length=FINE_UNARY_LENGTH)
     elif options.qp is None:
         qp, method = choose_quality(
             values,
