@@ -39,11 +39,13 @@ def expected(chain, feeds) -> bytes:
     return InferenceSession(chain, providers=CPU, mode="lazy").run(None, feeds)[0].tobytes()
 
 
-def session(model: bytes, cache_bytes: int, threads: int = 1) -> InferenceSession:
+def session(model: bytes, cache_bytes: int, threads: int = 1, *, levels: bool = False) -> InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    return InferenceSession(model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False)
+    return InferenceSession(
+        model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False, cache_levels=levels
+    )
 
 
 def counters(run: InferenceSession, feeds: dict[str, np.ndarray], runs: int) -> tuple[RuntimeStats, set[bytes]]:
@@ -54,10 +56,11 @@ def counters(run: InferenceSession, feeds: dict[str, np.ndarray], runs: int) -> 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("slots", [0.5, 1, 2, 5, 9, 10, 50])
-def test_same_bits_within_the_budget(chain, feeds, expected, slots, threads):
+@pytest.mark.parametrize("levels", [False, True])
+def test_same_bits_within_the_budget(chain, feeds, expected, slots, threads, levels):
     gc.collect()
     budget = int(slots * TENSOR)
-    counts, outputs = counters(session(chain, budget, threads), feeds, 6)
+    counts, outputs = counters(session(chain, budget, threads, levels=levels), feeds, 6)
     assert outputs == {expected}
     assert counts.cache_peak_bytes <= budget
     assert counts.cache_hits + counts.cache_misses == counts.computes == 6 * LAYERS
@@ -311,7 +314,9 @@ def test_budget_by_fraction(chain, feeds, expected, cache_bytes, slots, monkeypa
     monkeypatch.setattr(nnc_onnx.budget, "ROUNDING", 1024)
     gc.collect()
     assert scan_graph(chain).decoded_bytes == LAYERS * TENSOR
-    run = InferenceSession(chain, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False)
+    run = InferenceSession(
+        chain, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False, cache_levels=False
+    )
     _, outputs = counters(run, feeds, 3)
     assert outputs == {expected}
     assert stats().cache_bytes == slots * TENSOR
