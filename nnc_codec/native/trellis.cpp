@@ -121,33 +121,79 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, d
 }
 #endif
 
-void finish_portable(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
-                     std::uint8_t* choice, std::int32_t* out) {
+void trace_portable(std::size_t n, const double* cost, const Decision* decisions, std::uint8_t* choice) {
   trace_back(n, cost, decisions, choice);
+}
+void multiples_portable(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
   to_multiples(w, n, scale, choice, out);
 }
 #ifdef NNC_AVX2
-NNC_TARGET_AVX2 void finish_avx2(const float* w, std::size_t n, double scale, const double* cost, const Decision* decisions,
-                                 std::uint8_t* choice, std::int32_t* out) {
+NNC_TARGET_AVX2 void trace_avx2(std::size_t n, const double* cost, const Decision* decisions, std::uint8_t* choice) {
   trace_back(n, cost, decisions, choice);
+}
+NNC_TARGET_AVX2 void multiples_avx2(const float* w, std::size_t n, double scale, const std::uint8_t* choice,
+                                    std::int32_t* out) {
   to_multiples(w, n, scale, choice, out);
 }
 #endif
 
-void search(const float* w, std::size_t n, double scale, std::int32_t* out) {
+struct Kernels {
+  void (*forward)(const float*, std::size_t, double, double*, Decision*) = forward_portable;
+  void (*trace)(std::size_t, const double*, const Decision*, std::uint8_t*) = trace_portable;
+  void (*multiples)(const float*, std::size_t, double, const std::uint8_t*, std::int32_t*) = multiples_portable;
+};
+
+Kernels kernels() {
+#ifdef NNC_AVX2
+  if (has_avx2()) return {forward_avx2, trace_avx2, multiples_avx2};
+#endif
+  return {};
+}
+
+// Weights of a scan in blocks pass through a small buffer, so that no second copy of the tensor is made.
+void forward_blocks(const float* weights, const TensorCoding& coding, double scale, double* cost, Decision* decisions,
+                    const Kernels& run) {
+  constexpr std::size_t kBuffered = 4096;
+  float buffer[kBuffered];
+  std::size_t held = 0;
+  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
+                     if (held + width > kBuffered) {
+                       run.forward(buffer, held, scale, cost, decisions);
+                       decisions += held;
+                       held = 0;
+                     }
+                     const float* const from = weights + y * coding.cols + x;
+                     std::copy(from, from + width, buffer + held);
+                     held += static_cast<std::size_t>(width);
+                     return true;
+                   });
+  run.forward(buffer, held, scale, cost, decisions);
+}
+
+void search(const float* weights, const TensorCoding& coding, double scale, std::int32_t* out) {
+  const std::size_t n = static_cast<std::size_t>(coding.rows * coding.cols);
+  const bool blocks = coding.effective_scan() != 0;
+  const Kernels run = kernels();
   std::vector<Decision> decisions(n);
   std::vector<std::uint8_t> choice(n);
   double cost[8];
   std::fill(cost, cost + 8, 0.5 * DBL_MAX);
   cost[0] = 0;
-#ifdef NNC_AVX2
-  if (has_avx2()) {
-    forward_avx2(w, n, scale, cost, decisions.data());
-    return finish_avx2(w, n, scale, cost, decisions.data(), choice.data(), out);
-  }
-#endif
-  forward_portable(w, n, scale, cost, decisions.data());
-  finish_portable(w, n, scale, cost, decisions.data(), choice.data(), out);
+  if (blocks)
+    forward_blocks(weights, coding, scale, cost, decisions.data(), run);
+  else
+    run.forward(weights, n, scale, cost, decisions.data());
+  run.trace(n, cost, decisions.data(), choice.data());
+  if (!blocks) return run.multiples(weights, n, scale, choice.data(), out);
+  const std::uint8_t* next = choice.data();
+  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
+                     const std::uint64_t at = y * coding.cols + x;
+                     run.multiples(weights + at, static_cast<std::size_t>(width), scale, next, out + at);
+                     next += width;
+                     return true;
+                   });
 }
 
 }  // namespace
@@ -156,7 +202,7 @@ Status quantize_trellis(const float* weights, const TensorCoding& coding, float 
   const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
   const double scale = 1.0 / static_cast<double>(step);
   if (!trellis_fits(weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
-  in_coding_order(weights, coding, out, [&](const float* w, std::int32_t* to) { search(w, count, scale, to); });
+  search(weights, coding, scale, out);
   return {};
 }
 
