@@ -305,7 +305,7 @@ def test_payload_name_with_another_meaning_inside_is_left_alone():
     """No onnxruntime loads such a model today, but it is valid ONNX."""
     item = table(ROWS, COLUMNS)
     made = in_branch(item, decode_inside=False)
-    then = made.graph.node[1].attribute[0].g
+    (then,) = (branch.g for branch in made.graph.node[1].attribute if branch.name == "then_branch")
     then.initializer.append(numpy_helper.from_array(np.zeros(3, np.uint8), "T.nnr"))
     tables = row_tables(Usage(made.graph), Model(made, Path(), Path(), ()))
     assert tables == {("T", "T.nnr")}
