@@ -14,7 +14,7 @@ from nnc_onnx import pack
 from nnc_onnx.model_io import Model
 from nnc_onnx.packing import Planner
 from nnc_onnx.plan import PlannedTensor
-from nnc_onnx.rd import PRESETS, Goal, planner_for
+from nnc_onnx.rd import PRESETS, Goal, Preset, planner_for
 from nnc_onnx.rd.errors import CannotRunError, GoalError
 from nnc_onnx.rd.fitting import Study
 from nnc_onnx.rd.planner import study_model
@@ -34,14 +34,14 @@ def planned(context: Context) -> Outcomes:
     """Steps from made-up inputs."""
     study = _SharedStudy(None)
     for preset in PRESETS:
-        yield _packed(context, f"{OURS} --preset {preset}", study.planner(Goal(preset=preset)), study)
+        yield _packed(context, f"{OURS} {_preset(preset)}", study.planner(Goal(preset=preset)), study)
 
 
 def calibrated(context: Context) -> Outcomes:
     """Steps from real inputs."""
     study = _SharedStudy(context.feeds())
     for preset in PRESETS:
-        label = f"{OURS} --calibration --preset {preset}"
+        label = f"{OURS} --calibration {_preset(preset)}"
         yield _packed(context, label, study.planner(Goal(preset=preset)), study)
 
 
@@ -53,6 +53,10 @@ def curve(context: Context) -> Outcomes:
 def curve_calibrated(context: Context) -> Outcomes:
     """Sizes to reach, with real inputs."""
     return _curve(context, f"{OURS} --calibration", _SharedStudy(context.feeds()))
+
+
+def _preset(name: Preset) -> str:
+    return f"--preset {name}" + (" (default)" if name == Goal().preset else "")
 
 
 class _SharedStudy:

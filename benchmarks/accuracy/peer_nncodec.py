@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import onnx
 from context import Absent, Context, Outcome, Outcomes, Took
 from onnx import numpy_helper
-from tasks import float_tensors, runner
+from tasks import float_tensors, graph_bytes, runner
 
 COARSE_QPS = (-20, -23, -26, -29, -32, -35, -38)
 STRIDE = 3
@@ -49,7 +48,8 @@ class _Coder:
         self._names = [name for name, array in self._arrays.items() if array.size > 1 and array.ndim]
         self._source = context.folder / "weights.npz"
         np.savez(self._source, **{name: self._arrays[name] for name in self._names})
-        self._graph = self._graph_bytes()
+        coded = [tensor for name, tensor in zip(self._arrays, self._tensors, strict=True) if name in self._names]
+        self._graph = graph_bytes(self._model, coded)
 
     def outcome(self, qp: int, kept: dict[int, bool]) -> Outcome:
         """One qp; its size is that of the bitstream plus the graph compressed by zlib."""
@@ -69,15 +69,3 @@ class _Coder:
         kept[qp] = self._context.keeps(metric)
         size = said["bytes"] + self._graph
         return Outcome(f"{LABEL} {qp}", size, metric, Took(*said["encode"]), Took(*said["decode"]))
-
-    def _graph_bytes(self) -> int:
-        """What is left of the model without the coded tensors, compressed."""
-        originals = [bytes(tensor.SerializeToString()) for tensor in self._tensors]
-        for name, tensor in zip(self._arrays, self._tensors, strict=True):
-            if name in self._names:
-                tensor.ClearField("raw_data")
-                tensor.ClearField("float_data")
-        size = len(zlib.compress(self._model.SerializeToString(), 9))
-        for tensor, data in zip(self._tensors, originals, strict=True):
-            tensor.ParseFromString(data)
-        return size

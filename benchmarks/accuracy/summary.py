@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from further import SOURCES
 from methods import OURS
 from peer_nncodec import LABEL
 from table import Row, markdown
@@ -34,8 +35,14 @@ def summary(rows: Sequence[Row]) -> str:
         cells = [_cell(by_key.get((model, label))) for label in labels]
         lines.append([model, f"{original:.2f}", *cells, _cell(best[model])])
     parts.append(markdown(header, lines))
-    parts.append("\nAgainst NNCodec's smallest point that keeps the metric:\n")
-    parts.append(markdown(_AGAINST, [_against(label, by_key, best) for label in labels]))
+    for title, group in (
+        ("the evaluation's models", [model for model in models if model not in SOURCES]),
+        ("the further models", [model for model in models if model in SOURCES]),
+    ):
+        if group:
+            parts.append(f"\nAgainst NNCodec's smallest point that keeps the metric, {title}:\n")
+            points = {model: best[model] for model in group}
+            parts.append(markdown(_AGAINST, [_against(label, by_key, points) for label in labels]))
     lost = [row for row in rows if _is_peer(row) and not _beaten(row, rows)]
     parts.append(
         "\nPoints of peers that no row of ours equals in both size and metric; metrics that are kept count as equal:\n"
@@ -49,7 +56,8 @@ _AGAINST = ("method", "models", "size, geometric mean", "smaller on", "metric ke
 
 
 def _against(label: str, by_key: dict[tuple[str, str], Row], best: dict[str, Row | None]) -> list[str]:
-    rows = {model: row for (model, name), row in by_key.items() if name == label and not row.failure}
+    found = ((model, by_key.get((model, label))) for model in best)
+    rows = {model: row for model, row in found if row is not None and not row.failure}
     pairs = [(row, other) for model, row in rows.items() if (other := best[model]) is not None]
     mean = math.exp(sum(math.log(row.nbytes / other.nbytes) for row, other in pairs) / len(pairs)) if pairs else None
     return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,18 @@ def float_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     from nnc_onnx.model_io import all_tensors
 
     return [tensor for tensor in all_tensors(model) if tensor.data_type == onnx.TensorProto.FLOAT]
+
+
+def graph_bytes(model: onnx.ModelProto, gone: Sequence[onnx.TensorProto]) -> int:
+    """What is left of a model without the values of some of its tensors, compressed by zlib; the model stays."""
+    values = [bytes(tensor.SerializeToString()) for tensor in gone]
+    for tensor in gone:
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    size = len(zlib.compress(model.SerializeToString(), 9))
+    for tensor, data in zip(gone, values, strict=True):
+        tensor.ParseFromString(data)
+    return size
 
 
 def recorded_feeds(score: Callable[[Run], float], model: Path) -> list[dict[str, Any]]:
