@@ -23,6 +23,7 @@ constexpr std::size_t kOpen = 2 * kDelay;
 constexpr std::size_t kBlock = 64;          // decided weights between two looks at the rates
 constexpr float kDead = 1e30f;              // cost of a path that is given up
 constexpr float kLargest = 1073741824.0f;   // targets beyond are cut off
+constexpr std::int32_t kTop = RateTables::kMagnitudes - 1;
 constexpr float kMostImportant = 1e12f;     // with this, paths that live never cost as much as one that is given up
 
 // Also for NaN, which sums of huge errors can become.
@@ -30,25 +31,6 @@ inline float bounded(float x) {
   const float below = x < kLargest ? x : kLargest;
   return below > -kLargest ? below : -kLargest;
 }
-
-// Eight lanes, one per state of the trellis, picked from other lanes.
-struct PortableLanes {
-  static void pick(const void* from, const std::int32_t* lanes, void* to) {
-    std::uint32_t source[8], picked[8];
-    std::memcpy(source, from, sizeof source);
-    for (int s = 0; s < 8; ++s) picked[s] = source[lanes[s]];
-    std::memcpy(to, picked, sizeof picked);
-  }
-};
-#ifdef NNC_AVX2
-struct Avx2Lanes {
-  NNC_TARGET_AVX2 static inline void pick(const void* from, const std::int32_t* lanes, void* to) {
-    const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
-    const __m256i source = _mm256_load_si256(static_cast<const __m256i*>(from));
-    _mm256_store_si256(static_cast<__m256i*>(to), _mm256_permutevar8x32_epi32(source, order));
-  }
-};
-#endif
 
 // The coder's models, following the levels that are decided.
 class Rates {
@@ -106,52 +88,120 @@ struct Survivors {
   }
 };
 
-// One weight: `original` and, for every survivor, `target`, both in steps.
-template <class Lanes>
-NNC_INLINE void extend(Survivors& at, float original, const float* target, float importance, const RateTables& rates) {
-  alignas(32) float even_cost[8], odd_cost[8];
-  alignas(32) std::int32_t even_multiple[8], odd_multiple[8];
-  for (std::int32_t s = 0; s < 8; ++s) {
-    const float t = bounded(target[s]);
-    const float o = std::fabs(t);
-    const std::int32_t negative = t < 0.0f ? 1 : 0;
-    const std::int32_t whole = static_cast<std::int32_t>(o);
-    const std::int32_t lo = whole > 2 ? whole - 1 : 1;
-    const std::int32_t even = lo + (((s & 1 ? 3 : 0) - lo) & 3);
-    const std::int32_t odd = lo + (((s & 1 ? 1 : 2) - lo) & 3);
-    const std::int32_t even_level = (even + 1) >> 1, odd_level = (odd + 1) >> 1;
-    const std::int32_t top = RateTables::kMagnitudes - 1;
-    float even_rate = rates.magnitude[negative][even_level < top ? even_level : top];
-    float odd_rate = rates.magnitude[negative][odd_level < top ? odd_level : top];
-    const float sign = rates.some[negative][at.neighbour[s]][s];
-    const float even_error = o - static_cast<float>(even), odd_error = o - static_cast<float>(odd);
-    const float none = rates.zero[at.neighbour[s]][s] + importance * (o * o);
-    const float some = (sign + even_rate) + importance * (even_error * even_error);
-    const bool zero = none < some;
-    even_cost[s] = at.cost[s] + (zero ? none : some);
-    odd_cost[s] = at.cost[s] + ((sign + odd_rate) + importance * (odd_error * odd_error));
-    even_multiple[s] = zero ? 0 : negative ? -even : even;
-    odd_multiple[s] = negative ? -odd : odd;
+// Extends the survivors by one weight: `original` and, for every survivor, `target`, both in steps.
+struct Portable {
+  static void extend(Survivors& at, float original, const float* target, float importance, const RateTables& rates) {
+    float even_cost[8], odd_cost[8];
+    std::int32_t even_multiple[8], odd_multiple[8];
+    for (std::int32_t s = 0; s < 8; ++s) {
+      const float t = bounded(target[s]);
+      const float o = std::fabs(t);
+      const std::int32_t negative = t < 0.0f;
+      const std::int32_t lo = std::max(static_cast<std::int32_t>(o) - 1, 1);
+      const std::int32_t even = in_slot(lo, s & 1 ? 3 : 0), odd = in_slot(lo, s & 1 ? 1 : 2);
+      const float sign = rates.some[negative][at.neighbour[s]][s];
+      const float even_rate = rates.magnitude[negative][std::min((even + 1) >> 1, kTop)];
+      const float odd_rate = rates.magnitude[negative][std::min((odd + 1) >> 1, kTop)];
+      const float even_error = o - static_cast<float>(even), odd_error = o - static_cast<float>(odd);
+      const float none = rates.zero[at.neighbour[s]][s] + importance * (o * o);
+      const float some = (sign + even_rate) + importance * (even_error * even_error);
+      const bool zero = none < some;
+      even_cost[s] = at.cost[s] + (zero ? none : some);
+      odd_cost[s] = at.cost[s] + ((sign + odd_rate) + importance * (odd_error * odd_error));
+      even_multiple[s] = zero ? 0 : negative ? -even : even;
+      odd_multiple[s] = negative ? -odd : odd;
+    }
+    std::int32_t from[8];
+    for (int s = 0; s < 8; ++s) {
+      const float over_even = even_cost[kEvenFrom[s]], over_odd = odd_cost[kOddFrom[s]];
+      const bool take_odd = over_odd < over_even;
+      from[s] = take_odd ? kOddFrom[s] : kEvenFrom[s];
+      at.cost[s] = take_odd ? over_odd : over_even;
+      const std::int32_t multiple = take_odd ? odd_multiple[kOddFrom[s]] : even_multiple[kEvenFrom[s]];
+      at.multiple[at.open][s] = multiple;
+      at.error[at.open][s] = original - static_cast<float>(multiple);
+      at.neighbour[s] = multiple == 0 ? 0 : multiple < 0 ? 1 : 2;
+    }
+    for (std::size_t i = 0; i < at.open; ++i) {
+      float error[8];
+      std::int32_t multiple[8];
+      for (int s = 0; s < 8; ++s) {
+        error[s] = at.error[i][from[s]];
+        multiple[s] = at.multiple[i][from[s]];
+      }
+      std::copy(error, error + 8, at.error[i]);
+      std::copy(multiple, multiple + 8, at.multiple[i]);
+    }
+    ++at.open;
   }
-  alignas(32) std::int32_t from[8], multiple[8];
-  for (int s = 0; s < 8; ++s) {
-    const float over_even = even_cost[kEvenFrom[s]], over_odd = odd_cost[kOddFrom[s]];
-    const bool take_odd = over_odd < over_even;
-    at.cost[s] = take_odd ? over_odd : over_even;
-    multiple[s] = take_odd ? odd_multiple[kOddFrom[s]] : even_multiple[kEvenFrom[s]];
-    from[s] = take_odd ? kOddFrom[s] : kEvenFrom[s];
+};
+
+#ifdef NNC_AVX2
+// One lane per survivor; the same sums in the same order.
+struct Avx2 {
+  NNC_TARGET_AVX2 static inline __m256i load(const std::int32_t* from) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(from));
   }
-  for (std::size_t i = 0; i < at.open; ++i) {
-    Lanes::pick(at.error[i], from, at.error[i]);
-    Lanes::pick(at.multiple[i], from, at.multiple[i]);
+  NNC_TARGET_AVX2 static inline void store(std::int32_t* to, __m256i v) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to), v);
   }
-  for (int s = 0; s < 8; ++s) {
-    at.multiple[at.open][s] = multiple[s];
-    at.error[at.open][s] = original - static_cast<float>(multiple[s]);
-    at.neighbour[s] = multiple[s] == 0 ? 0 : multiple[s] < 0 ? 1 : 2;
+
+  NNC_TARGET_AVX2 static inline void extend(Survivors& at, float original, const float* target, float importance,
+                                            const RateTables& rates) {
+    const __m256i one = _mm256_set1_epi32(1), three = _mm256_set1_epi32(3), top = _mm256_set1_epi32(kTop);
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i even_slot = _mm256_setr_epi32(0, 3, 0, 3, 0, 3, 0, 3), odd_slot = _mm256_setr_epi32(2, 1, 2, 1, 2, 1, 2, 1);
+    const __m256 weight = _mm256_set1_ps(importance);
+    // The second operand is what comparisons with NaN give, as in bounded().
+    const __m256 t = _mm256_max_ps(_mm256_min_ps(_mm256_load_ps(target), _mm256_set1_ps(kLargest)), _mm256_set1_ps(-kLargest));
+    const __m256 o = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), t);
+    const __m256i negative = _mm256_castps_si256(_mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ));  // 0 or -1
+    const __m256i lo = _mm256_max_epi32(_mm256_sub_epi32(_mm256_cvttps_epi32(o), one), one);
+    const __m256i even = _mm256_add_epi32(lo, _mm256_and_si256(_mm256_sub_epi32(even_slot, lo), three));
+    const __m256i odd = _mm256_add_epi32(lo, _mm256_and_si256(_mm256_sub_epi32(odd_slot, lo), three));
+
+    const __m256i at_neighbour = _mm256_add_epi32(_mm256_slli_epi32(load(at.neighbour), 3), lane);
+    const __m256i at_sign = _mm256_add_epi32(at_neighbour, _mm256_and_si256(negative, _mm256_set1_epi32(24)));
+    const __m256i by_sign = _mm256_and_si256(negative, _mm256_set1_epi32(RateTables::kMagnitudes));
+    const __m256i even_level = _mm256_min_epi32(_mm256_srli_epi32(_mm256_add_epi32(even, one), 1), top);
+    const __m256i odd_level = _mm256_min_epi32(_mm256_srli_epi32(_mm256_add_epi32(odd, one), 1), top);
+    const __m256 zero_rate = _mm256_i32gather_ps(&rates.zero[0][0], at_neighbour, 4);
+    const __m256 sign = _mm256_i32gather_ps(&rates.some[0][0][0], at_sign, 4);
+    const __m256 even_rate = _mm256_i32gather_ps(&rates.magnitude[0][0], _mm256_add_epi32(even_level, by_sign), 4);
+    const __m256 odd_rate = _mm256_i32gather_ps(&rates.magnitude[0][0], _mm256_add_epi32(odd_level, by_sign), 4);
+
+    const __m256 even_error = _mm256_sub_ps(o, _mm256_cvtepi32_ps(even)), odd_error = _mm256_sub_ps(o, _mm256_cvtepi32_ps(odd));
+    const __m256 none = _mm256_add_ps(zero_rate, _mm256_mul_ps(weight, _mm256_mul_ps(o, o)));
+    const __m256 some = _mm256_add_ps(_mm256_add_ps(sign, even_rate), _mm256_mul_ps(weight, _mm256_mul_ps(even_error, even_error)));
+    const __m256 other = _mm256_add_ps(_mm256_add_ps(sign, odd_rate), _mm256_mul_ps(weight, _mm256_mul_ps(odd_error, odd_error)));
+    const __m256i zero = _mm256_castps_si256(_mm256_cmp_ps(none, some, _CMP_LT_OQ));
+    const __m256 cost = _mm256_load_ps(at.cost);
+    const __m256 even_cost = _mm256_add_ps(cost, _mm256_min_ps(none, some)), odd_cost = _mm256_add_ps(cost, other);
+    const __m256i even_signed = _mm256_sub_epi32(_mm256_xor_si256(even, negative), negative);
+    const __m256i even_multiple = _mm256_andnot_si256(zero, even_signed);
+    const __m256i odd_multiple = _mm256_sub_epi32(_mm256_xor_si256(odd, negative), negative);
+
+    const __m256i even_from = _mm256_setr_epi32(0, 2, 4, 6, 7, 5, 3, 1), odd_from = _mm256_setr_epi32(4, 6, 0, 2, 3, 1, 7, 5);
+    const __m256 over_even = _mm256_permutevar8x32_ps(even_cost, even_from);
+    const __m256 over_odd = _mm256_permutevar8x32_ps(odd_cost, odd_from);
+    const __m256 take_odd = _mm256_cmp_ps(over_odd, over_even, _CMP_LT_OQ);
+    const __m256i from = _mm256_blendv_epi8(even_from, odd_from, _mm256_castps_si256(take_odd));
+    const __m256i multiple = _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(even_multiple, even_from),
+                                                _mm256_permutevar8x32_epi32(odd_multiple, odd_from), _mm256_castps_si256(take_odd));
+    _mm256_store_ps(at.cost, _mm256_min_ps(over_odd, over_even));
+    for (std::size_t i = 0; i < at.open; ++i) {
+      _mm256_store_ps(at.error[i], _mm256_permutevar8x32_ps(_mm256_load_ps(at.error[i]), from));
+      store(at.multiple[i], _mm256_permutevar8x32_epi32(load(at.multiple[i]), from));
+    }
+    store(at.multiple[at.open], multiple);
+    _mm256_store_ps(at.error[at.open], _mm256_sub_ps(_mm256_set1_ps(original), _mm256_cvtepi32_ps(multiple)));
+    const __m256i none_set = _mm256_setzero_si256();
+    const __m256i below = _mm256_cmpgt_epi32(none_set, multiple), above = _mm256_cmpgt_epi32(multiple, none_set);
+    store(at.neighbour, _mm256_sub_epi32(none_set, _mm256_add_epi32(below, _mm256_add_epi32(above, above))));
+    ++at.open;
   }
-  ++at.open;
-}
+};
+#endif
 
 // targets[x] += sum over i of weights[i * stride + x] * errors[i], for x in [0, n).
 NNC_INLINE void add_errors(float* targets, std::size_t n, const float* weights, std::size_t stride, const float* errors,
@@ -168,7 +218,7 @@ class Search {
   Search(const FeedbackProblem& p, Rates& rates, float step, std::int32_t* out)
       : p_(p), rates_(rates), scale_(1.0 / static_cast<double>(step)), out_(out) {}
 
-  template <class Lanes>
+  template <class Kernel>
   NNC_INLINE void along(bool dependent) {
     const std::size_t n = static_cast<std::size_t>(p_.cols);
     std::vector<float> original(n), target(n);
@@ -179,7 +229,7 @@ class Search {
       scaled(p_.weights + y * n, n, original.data());
       target = original;
       if (dependent) {
-        row_along<Lanes>(n, feedback, importance, original.data(), target.data());
+        row_along<Kernel>(n, feedback, importance, original.data(), target.data());
       } else {
         for (std::size_t x = 0; x < n; ++x) {
           const std::int32_t q = nearest(target[x], importance[x]);
@@ -192,7 +242,7 @@ class Search {
     if (dependent) flush();
   }
 
-  template <class Lanes>
+  template <class Kernel>
   NNC_INLINE void across(bool dependent) {
     const std::size_t n = static_cast<std::size_t>(p_.cols), rows = static_cast<std::size_t>(p_.rows);
     std::vector<float> original(n * rows);
@@ -207,7 +257,7 @@ class Search {
         float* const row = target.data() + y * n;
         for (std::size_t i = 0; i < k; ++i) column[i] = p_.feedback[(top + i) * rows + y];
         add_errors(row, n, errors.data(), n, column.data(), k);
-        row_across<Lanes>(n, dependent, original.data() + y * n, row, p_.importance[y], errors.data() + k * n);
+        row_across<Kernel>(n, dependent, original.data() + y * n, row, p_.importance[y], errors.data() + k * n);
       }
       for (std::size_t y = top + count; y < rows; ++y) {
         for (std::size_t i = 0; i < count; ++i) column[i] = p_.feedback[(top + i) * rows + y];
@@ -259,7 +309,7 @@ class Search {
     decide(at_.open, errors);
   }
 
-  template <class Lanes>
+  template <class Kernel>
   NNC_INLINE void row_along(std::size_t n, const float* feedback, const float* importance, const float* original,
                             float* target) {
     float errors[kDelay];
@@ -279,11 +329,11 @@ class Search {
         const float f = feedback[(first + i - before) * n + x];
         for (int s = 0; s < 8; ++s) wanted[s] += f * at_.error[i][s];
       }
-      extend<Lanes>(at_, original[x], wanted, importance[x], rates_.tables);
+      Kernel::extend(at_, original[x], wanted, importance[x], rates_.tables);
     }
   }
 
-  template <class Lanes>
+  template <class Kernel>
   NNC_INLINE void row_across(std::size_t n, bool dependent, const float* original, const float* target, float importance,
                              float* errors) {
     if (!dependent) {
@@ -302,7 +352,7 @@ class Search {
       }
       alignas(32) float wanted[8];
       std::fill(wanted, wanted + 8, target[x]);
-      extend<Lanes>(at_, original[x], wanted, importance, rates_.tables);
+      Kernel::extend(at_, original[x], wanted, importance, rates_.tables);
     }
     decide(at_.open, errors + decided);
   }
@@ -317,11 +367,11 @@ class Search {
 };
 
 void run_portable(Search& search, bool across, bool dependent) {
-  across ? search.across<PortableLanes>(dependent) : search.along<PortableLanes>(dependent);
+  across ? search.across<Portable>(dependent) : search.along<Portable>(dependent);
 }
 #ifdef NNC_AVX2
 NNC_TARGET_AVX2 void run_avx2(Search& search, bool across, bool dependent) {
-  across ? search.across<Avx2Lanes>(dependent) : search.along<Avx2Lanes>(dependent);
+  across ? search.across<Avx2>(dependent) : search.along<Avx2>(dependent);
 }
 #endif
 
