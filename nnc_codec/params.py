@@ -31,6 +31,11 @@ def _check_method(method: str | None) -> None:
         raise InvalidArgumentError(f"method {method!r} is none of {', '.join(get_args(Method))}")
 
 
+def _check_lambda(value: float | None) -> None:
+    if value is not None and not 0 <= value <= _LARGEST_LAMBDA:
+        raise InvalidArgumentError(f"lambda_ = {value} is not a number from 0 to {_LARGEST_LAMBDA:g}")
+
+
 class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Per-tensor override; ``None`` keeps the value of :class:`EncodeParams`."""
 
@@ -38,11 +43,13 @@ class TensorParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     method: Method | None = None
     row_skipping: bool | None = None
     cabac_unary_length: int | None = None
+    lambda_: float | None = None
 
     def __post_init__(self) -> None:
         _check_integer(self, "qp", *_QP)
         _check_integer(self, "cabac_unary_length", 1, 256)
         _check_method(self.method)
+        _check_lambda(self.lambda_)
 
 
 NO_OVERRIDE = TensorParams()
@@ -142,5 +149,4 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         ):
             _check_integer(self, name, low, high)
         _check_method(self.method)
-        if not 0 <= self.lambda_ <= _LARGEST_LAMBDA:
-            raise InvalidArgumentError(f"lambda_ = {self.lambda_} is not a number from 0 to {_LARGEST_LAMBDA:g}")
+        _check_lambda(self.lambda_)

@@ -154,7 +154,7 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
             weights = source.clip(low * step, high * step)
         integers, used = quantize.quantize(
             weights, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent,
-            lambda_=options.lambda_, unary_length=unary_length,
+            lambda_=options.lambda_ if own.lambda_ is None else own.lambda_, unary_length=unary_length,
         )  # fmt: skip
         if options.bit_depth is not None and not dependent:
             integers = integers.clip(low, high)

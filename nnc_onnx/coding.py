@@ -153,8 +153,9 @@ def _float_params(
         if np.isfinite(array).all():
             return "its values exceed float32"
         return "it contains NaN or infinity"
+    lambda_ = 0.0
     if chosen is not None and chosen.qp is not None:
-        qp, method = chosen.qp, chosen.method or options.method
+        qp, method, lambda_ = chosen.qp, chosen.method or options.method, chosen.lambda_ or 0.0
     elif planned.care != "usual":
         reciprocal = planned.care == "reciprocal"
         qp, method = fine_quality(values, reciprocal=reciprocal, qp_density=options.qp_density)
@@ -168,7 +169,7 @@ def _float_params(
         )
     else:
         qp, method = options.qp, options.method
-    return _params(options, qp, method)
+    return _params(options, qp, method, lambda_)
 
 
 def _integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams | str:
@@ -178,8 +179,10 @@ def _integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams |
     return _params(options, 0, "uniform")
 
 
-def _params(options: PackOptions, qp: int, method: Method) -> EncodeParams:
-    return EncodeParams(qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, topology=False)
+def _params(options: PackOptions, qp: int, method: Method, lambda_: float = 0.0) -> EncodeParams:
+    return EncodeParams(
+        qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, lambda_=lambda_, topology=False
+    )
 
 
 def table_scan_order(shape: tuple[int, ...]) -> int:

@@ -50,9 +50,12 @@ def command(
         TopologyChoice,
         typer.Option("--topology", help="How -o FILE.nnr carries the graph; none: tensors only, for any decoder."),
     ] = TopologyChoice.deflate,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Go by the weights alone; else the model is run to see which ones matter.")
+    ] = False,
     preset: Annotated[
         PresetChoice | None,
-        typer.Option("--preset", help="Measure which weights matter, and how fine steps are on the whole."),
+        typer.Option("--preset", help="How fine steps are on the whole; default: balanced."),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -82,6 +85,7 @@ def command(
     from nnc_codec.abilities import packer
     from nnc_codec.formats import PackOptions
     from nnc_codec.report import to_json
+    from nnc_onnx.rd.hook import pack_to
     from nnc_onnx.rd.wish import Wish
 
     from .progress import progress_bar
@@ -105,6 +109,7 @@ def command(
     target = output or model_format.default_output(model, "pack")
     with progress_bar(f"packing {model.name}", enabled=not (json or quiet)) as progress:
         wish = Wish(
+            fast=fast,
             preset=preset.value if preset else None,
             calibration=calibration,
             target_ratio=target_ratio,
@@ -113,12 +118,7 @@ def command(
             max_drop=max_drop,
             metric=metric,
         )
-        if wish.is_given:
-            from nnc_onnx.rd.hook import pack_to
-
-            report = pack_to(wish, packer(model_format, target), model, target, settings, progress=progress)
-        else:
-            report = packer(model_format, target).pack(model, target, settings, progress=progress)
+        report = pack_to(wish, packer(model_format, target), model, target, settings, progress=progress)
     if json:
         typer.echo(to_json(report))
     elif not quiet:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 SAMPLE = 1 << 15
 """Elements of a tensor that its curve is measured on: whole rows, evenly spread."""
 
+LAMBDA = 0.1
+"""Price of a bit in squared steps. At equal error it saves 0.3 to 0.5 % of the bits at 3 to 4 bits per element and 1 %
+at 2; from 0.05 to 0.2 the gain hardly changes."""
+
 MOST_BITS, FEWEST_BITS = 8.0, 0.25
 """Bits per element between which curves are measured."""
 
@@ -39,7 +43,15 @@ class Trial(NamedTuple):
 
 def attempt(values: NDArray[Any], qp: int, qp_density: int, method: Method) -> Trial:
     """Code and decode a tensor."""
-    params = EncodeParams(qp=qp, nonweight_qp=qp, qp_density=qp_density, method=method, topology=False, param_opt=False)
+    params = EncodeParams(
+        qp=qp,
+        nonweight_qp=qp,
+        qp_density=qp_density,
+        method=method,
+        lambda_=LAMBDA,
+        topology=False,
+        param_opt=False,
+    )
     payload = nnc_codec.encode({"w": values}, params)
     decoded = nnc_codec.decode_single(payload, values.dtype, values.shape)
     difference = values.astype(np.float64) - decoded

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 View = Literal["distribution", "probability", "plain", "label"]
 
-STEPS = 8
+STEPS = 16
 """Steps that a model with recurrent states is run for, so that errors can build up as they do in use."""
 
 LARGEST = 16.0
@@ -44,6 +44,7 @@ class Deviation:
         self._network = network
         self._feeds = feeds
         self._states = states
+        self._fed_in = {pair.input for pair in states}
         self._fed_back = {pair.output for pair in states}
         self._reference: list[list[NDArray[Any]]] = []
         self._views: list[View] = []
@@ -63,6 +64,18 @@ class Deviation:
             self._compared = [position for position in self._compared if self._views[position] != "label"]
         if not self._compared:
             raise CannotRunError("no output of the model says anything on these inputs")
+
+    @property
+    def signal_share(self) -> float:
+        """Values of the compared outputs per value of the floating-point inputs; 0 without such inputs."""
+        given = sum(
+            value.size
+            for feed in self._feeds
+            for name, value in feed.items()
+            if value.dtype.kind == "f" and name not in self._fed_in
+        )
+        made = sum(value.size for position in self._compared for value in self._reference[position])
+        return made / given if given else 0.0
 
     def __call__(self, replaced: Mapping[str, NDArray[Any]]) -> float:
         """Mean square change relative to the outputs' power with some weights replaced, averaged over outputs."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from nnc_codec.formats import PackOptions
 
 from ..coding import CARRIAGE_OVERHEAD
-from .allocate import Choice, Item, for_bits, for_deviation
+from .allocate import Choice, Item, for_bits, for_deviation, for_noise
 from .curves import attempt
 from .deviation import Deviation
 from .errors import GoalError
 from .goals import Metric
 from .network import Network, Weight
+from .sensitivity import capped
+from .tolerance import Limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +30,12 @@ TOLERANCE = 1.25
 METRIC_TRIES = 7
 """Plans that a metric judges; each halves the range on a logarithmic scale of the allowed change."""
 
+FINEST = -32.0
+"""Mean relative error of a weight in dB that no model was seen to need less of. Where the outputs change much even
+then, the inputs say nothing."""
+
+_NO_CHANGE = 1e-12
+_LARGEST_EXCESS = 3.0
 _METRIC_RANGE = (1e-4, 1.0)
 _LARGEST_STRIDE = 16.0
 
@@ -42,6 +50,8 @@ class Study(NamedTuple):
         deviation: compares its outputs.
         weights: those that a step is chosen for.
         items: what is known of each of them.
+        check: compares its outputs on more inputs, for all weights together.
+        limits: what a preset may do to the weights and to the outputs.
         basis: as in :class:`Plan`.
         notes: as in :class:`Plan`.
     """
@@ -50,6 +60,8 @@ class Study(NamedTuple):
     deviation: Deviation
     weights: tuple[Weight, ...]
     items: tuple[Item, ...]
+    check: Deviation
+    limits: Limits
     basis: Basis
     notes: tuple[str, ...]
 
@@ -96,7 +108,29 @@ def try_choice(
 
     coded = list(executor.map(code, zip(study.weights, choice.qps, strict=True)))
     values = {name: decoded for name, _, decoded in coded}
-    return study.deviation(values), math.ceil(sum(size for _, size, _ in coded)), values
+    return study.check(values), math.ceil(sum(size for _, size, _ in coded)), values
+
+
+def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:
+    """The smallest choice found that keeps both limits.
+
+    Args:
+        study: the model.
+        shift: dB added to both limits.
+        options: as for :func:`try_choice`.
+        executor: likewise.
+    """
+    noise = study.limits.noise + shift
+    most = study.limits.change + shift
+    for _ in range(MOST_CHECKS):
+        choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
+        change = try_choice(study, choice, options, executor)[0]
+        excess = 10 * math.log10(max(change, _NO_CHANGE)) - most
+        if excess <= 0 or noise <= FINEST:
+            break
+        # Rounded, so that the last digits of the outputs do not matter.
+        noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), FINEST)
+    return choice, change
 
 
 def fit_size(

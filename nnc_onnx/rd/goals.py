@@ -22,10 +22,8 @@ Metric = Callable[[Run], float]
 """Judges a model, given as :data:`Run`; higher is better."""
 
 
-PRESETS: dict[Preset, float] = {"high": -30.0, "balanced": -25.0, "small": -21.0}
-"""Mean error of a weight, in dB of its tensor's mean square, the same for all models. What a model does to inputs tells
-which weights matter more than others, but not how much error is too much: a network that reads text answers to noise
-with noise, and a mask over a spectrum may move much further than the labels of pictures."""
+PRESETS: dict[Preset, float] = {"high": -5.0, "balanced": 0.0, "small": 3.0}
+"""dB by which a preset is coarser than what keeps task metrics."""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):

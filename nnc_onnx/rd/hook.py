@@ -18,6 +18,8 @@ from .goals import Goal, Metric
 from .planner import Plan, plan_quality
 from .wish import Wish
 
+_PLANNED = frozenset({"onnx", "nnr"})
+
 
 def planner_for(
     goal: Goal | None = None,
@@ -63,15 +65,24 @@ def pack_to(
     *,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
-    """Pack with a plan.
+    """Pack with a plan, which is made by running the model unless ``wish.fast``.
+
+    Formats that no plan is made for are packed by the statistics of every tensor.
 
     Raises:
-        UnsupportedError: `packer` writes something other than ONNX.
-        NNRError: as :func:`plan_quality` and :func:`nnc_onnx.pack`.
+        UnsupportedError: `packer` takes no plan, and one is asked for.
+        NNRError: as :func:`plan_quality`, :func:`nnc_onnx.pack` and :func:`nnc_onnx.nnr_packing.pack_nnr`.
     """
-    if packer.name != "onnx":
-        raise UnsupportedError(
-            f"planning is for ONNX models, not for {packer.name}", hint="leave out the options that ask for it"
-        )
-    planner = planner_for(wish.goal(), calibration=wish.calibration, metric=wish.judge())
+    goal = wish.goal()
+    if packer.name not in _PLANNED:
+        if wish.is_given:
+            raise UnsupportedError(
+                f"planning is for ONNX models, not for {packer.name}", hint="leave out the options that ask for it"
+            )
+        return packer.pack(source, output, options, progress=progress)
+    planner = None if wish.fast else planner_for(goal, calibration=wish.calibration, metric=wish.judge())
+    if packer.name == "nnr":
+        from ..nnr_packing import pack_nnr
+
+        return pack_nnr(source, output, options, planner=planner, progress=progress)
     return pack(source, output, options, planner=planner, progress=progress)

@@ -2,12 +2,14 @@
 
 Sizes come from the graph where it says them, else from those that are common for the kind of input; the values
 from what reads them: indices of tables, constants that an input is compared with, names such as ``mask``.
-Signals and pictures are noise whose power falls with frequency, as it does in sounds and pictures.
+Pictures are made of overlapping rectangles, sounds of tones and of noise whose power falls with frequency; white noise
+ranks the weights of networks for pictures much worse.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +35,7 @@ SIGNAL_SIZES = (512, 576, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
 SIGNAL_LEVELS = (0.1, 0.3, 0.03, 1.0)
 """Rms of signals, in turn: full scale is 1, and sounds are rarely near it."""
 
+_BREATH = 0.2
 _MAX_INPUT_ELEMENTS = 1 << 26
 _MAX_HOPS = 6
 _TRANSPARENT = frozenset(
@@ -216,14 +219,31 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
         if value.choices.size:
             picked = random.integers(shape, value.choices.size)
             return value.choices[picked].astype(value.dtype)
+        if _is_picture(value):
+            return ((_pictures(random, shape) + 1) * np.float32(127.5)).clip(0, 255).astype(value.dtype)
         return random.integers(shape, 256 if value.dtype.itemsize != 1 or value.dtype.kind == "u" else 128).astype(
             value.dtype
         )
     if not shape or value.dtype.kind != "f":
         return np.ones(shape, value.dtype)
-    axes = min(2, len(shape) - 2) if _is_picture(value) else int(_is_signal(value) and len(shape) > 1)
-    level = SIGNAL_LEVELS[seed % len(SIGNAL_LEVELS)] if _is_signal(value) else 1.0
-    return (random.signal(shape, axes) * np.float32(level)).astype(value.dtype)
+    if _is_picture(value):
+        return _pictures(random, shape).astype(value.dtype)
+    if not _is_signal(value):
+        return random.normal(shape).astype(value.dtype)
+    sound = random.signal(shape, int(len(shape) > 1))
+    if seed % 2:
+        sound = random.tone(shape) + sound * np.float32(_BREATH)
+    return (sound * np.float32(SIGNAL_LEVELS[seed // 2 % len(SIGNAL_LEVELS)])).astype(value.dtype)
+
+
+def _pictures(random: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Pictures with the channels where they are likely to be: in front of height and width, or behind."""
+    behind = len(shape) == 4 and shape[-1] in _PICTURE_CHANNELS and shape[1] not in _PICTURE_CHANNELS
+    front = (*shape[:-3], shape[-1], *shape[-3:-1]) if behind else shape
+    channels, height, width = front[-3:]
+    count = math.prod(front[:-3])
+    made = np.stack([random.leaves((channels, height, width)) for _ in range(count)]).reshape(front)
+    return np.moveaxis(made, -3, -1) if behind else made
 
 
 def _state_pairs(inputs: Sequence[Input], graph: onnx.GraphProto) -> list[StatePair]:

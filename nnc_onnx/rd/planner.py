@@ -16,16 +16,18 @@ from nnc_codec.quality import choose_quality
 
 from ..plan import PlannedTensor
 from ..usage import Value
-from .allocate import Choice, for_noise
+from .allocate import Choice
 from .calibration import Calibration, load_calibration
-from .deviation import STEPS, Deviation
+from .curves import LAMBDA
+from .deviation import Deviation
 from .errors import CannotRunError, GoalError
-from .fitting import Basis, Study, fit_deviation, fit_metric, fit_size, try_choice
+from .fitting import Basis, Study, fit_deviation, fit_limits, fit_metric, fit_size
 from .goals import PRESETS, Goal, Metric
-from .inputs import Synthetic, describe
+from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
-from .sensitivity import PROBE_BITS, capped, hedged, measure_items
-from .work import MOST_SAMPLES, effort
+from .sensitivity import PROBE_BITS, hedged, measure_items
+from .tolerance import limits_of
+from .work import CHECK_SAMPLES, MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
     import onnx
@@ -98,13 +100,13 @@ def plan_quality(
             explicit = calibration is not None or goal != Goal(preset=goal.preset)
             if explicit:
                 raise
-            note = f"planned from the weights alone: {error.message}"
+            note = f"planned from the weights alone, as with --fast: {error.message}"
             return Plan({}, "statistics", None, (note,))
         if not study.items:
             return Plan({}, study.basis, 0.0, study.notes)
         choice, change = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
     params = {
-        tensor.value: TensorParams(qp=qp, method=options.method)
+        tensor.value: TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
         for weight, qp in zip(study.weights, choice.qps, strict=True)
         for tensor in weight.tensors
     }
@@ -138,9 +140,7 @@ def choose(
         return fit_metric(study, goal.max_drop, metric, options, executor)
     if goal.max_error is not None:
         return fit_deviation(study, goal.max_error**2, options, executor)
-    noise = PRESETS[goal.preset]
-    choice = for_noise(capped(study.items, noise) if made_up else study.items, noise)
-    return choice, try_choice(study, choice, options, executor)[0]
+    return fit_limits(study, PRESETS[goal.preset], options, executor)
 
 
 def study_model(
@@ -161,20 +161,21 @@ def study_model(
         tensor for tensor in planned if tensor.reason is None and tensor.element is not None and tensor.element.is_float
     ]
     network = Network(proto, wanted, folder)
-    feeds: list[Feed]
+    states: tuple[StatePair, ...] = ()
     if calibration is not None:
+        basis: Basis = "calibration"
         feeds = load_calibration(calibration, [describe(value, network.hollow.graph) for value in network.inputs])
         effective = effort(network, feeds[0], len(feeds), len(PROBE_BITS))
-        stride = len(feeds) / effective.samples
-        feeds = [feeds[int(number * stride)] for number in range(effective.samples)]
-        deviation = Deviation(network, feeds)
-        basis: Basis = "calibration"
+        deviation = Deviation(network, _spread(feeds, effective.samples))
+        check = Deviation(network, _spread(feeds, min(CHECK_SAMPLES, len(feeds))))
     else:
-        synthetic = Synthetic(network)
-        effective = effort(network, synthetic.feeds(1)[0], MOST_SAMPLES, len(PROBE_BITS))
-        samples = effective.samples if not synthetic.states else max(effective.samples, STEPS)
-        deviation = Deviation(network, synthetic.feeds(samples), synthetic.states)
         basis = "synthetic"
+        synthetic = Synthetic(network)
+        states = tuple(synthetic.states)
+        feeds = synthetic.feeds(CHECK_SAMPLES)
+        effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS))
+        deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
+        check = Deviation(network, feeds, states)
     weights = tuple(weight for weight in network.weights if _needs_step(weight, options))
     total = sum(weight.values.nbytes for weight in weights)
     report = _reporter(progress, total)
@@ -186,7 +187,20 @@ def study_model(
         raise CannotRunError("the outputs react to none of the weights on these inputs")
     if silent:
         notes.append(f"{silent} of {len(items)} weights do not act on the outputs for the inputs tried")
-    return Study(network, deviation, weights, tuple(items), basis, tuple(notes))
+    return Study(
+        network,
+        deviation,
+        weights,
+        tuple(items),
+        check,
+        limits_of(network.hollow.graph, states, check.signal_share),
+        basis,
+        tuple(notes),
+    )
+
+
+def _spread(feeds: list[Feed], count: int) -> list[Feed]:
+    return [feeds[number * len(feeds) // count] for number in range(count)]
 
 
 def _needs_step(weight: Weight, options: PackOptions) -> bool:

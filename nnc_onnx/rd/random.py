@@ -18,6 +18,8 @@ _BYTES = 8
 _MEAN = _BYTES * 127.5
 _DEVIATION = math.sqrt(_BYTES * (256**2 - 1) / 12)
 _OCTAVES = 6
+_LEAVES = 200
+_GRAIN = 0.03
 
 
 class Random:
@@ -57,6 +59,32 @@ class Random:
             total += layer[tuple(slice(size) for size in shape)]
             layers += 1
         return (total / np.float32(math.sqrt(layers))).astype(np.float32)
+
+    def leaves(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        """A picture of rectangles that lie over each other: values from -1 to 1, channels first.
+
+        Rectangles of all sizes, from two pixels to the whole picture, give the edges, the flat areas and the fall
+        of power with frequency that natural pictures have ("dead leaves"); channels differ by a tint.
+        """
+        channels, height, width = shape
+        octaves = max((max(height, width) - 1).bit_length(), 2)
+        sizes = 2 << self.integers((_LEAVES,), octaves - 1)
+        spans = 1 + (self.integers((_LEAVES, 2), 1 << 16) * (2 * sizes[:, None]) >> 16)
+        starts = (self.integers((_LEAVES, 2), 1 << 16) * (spans + np.array((height, width))) >> 16) - spans
+        greys = self.integers((_LEAVES, 1), 256) + self.integers((_LEAVES, channels), 102) - 51
+        colours = ((greys.clip(0, 255) - 127.5) / 127.5).astype(np.float32)
+        picture = np.zeros(shape, np.float32)
+        for (top, left), (tall, broad), colour in zip(starts, spans, colours, strict=True):
+            rows, columns = slice(max(top, 0), max(top + tall, 0)), slice(max(left, 0), max(left + broad, 0))
+            picture[:, rows, columns] = colour[:, None, None]
+        return picture + self.normal(shape) * np.float32(_GRAIN)
+
+    def tone(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Voiced sound of variance 1 along the last dimension: a sawtooth, whose overtones fall like a voice's."""
+        period = 40 + int(self.integers((1,), 160)[0])
+        phase = (np.arange(shape[-1]) + int(self.integers((1,), period)[0])) % period
+        wave = ((2 * phase + 1 - period) * (math.sqrt(3) / period)).astype(np.float32)
+        return np.broadcast_to(wave, shape).copy()
 
     def _words(self, shape: tuple[int, ...]) -> NDArray[np.uint64]:
         words: NDArray[np.uint64] = np.asarray(self._bits.random_raw(math.prod(shape)), np.uint64)

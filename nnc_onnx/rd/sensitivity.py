@@ -23,7 +23,7 @@ PROBE_BITS = (3.5, 1.5, 2.5)
 """Bits per element at which a tensor is tried, the most telling first. Between them the change of the outputs is
 interpolated, beyond them it follows the error of the tensor."""
 
-TRUST = 2 / 3
+TRUST = 0.8
 """Weight of what was measured on made-up inputs against the plain rule of one step for all tensors, on a logarithmic
 scale. Such inputs leave some parts of a network idle (a recurrent state, a saturated gate), and what they do not
 excite must not be taken for unimportant."""

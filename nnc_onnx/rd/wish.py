@@ -17,12 +17,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """Options of ``onnx-nnc pack`` that ask for planning; ``None`` where not given.
 
     Attributes:
+        fast: plan from the weights alone; the model is not run.
         preset, target_bytes, max_error, max_drop: as in :class:`Goal`.
         target_ratio: in per cent with a ``%``, else as a fraction.
         calibration: file or folder of real inputs.
         metric: ``module:function``.
     """
 
+    fast: bool = False
     preset: Preset | None = None
     calibration: Path | None = None
     target_ratio: str | None = None
@@ -33,8 +35,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_given(self) -> bool:
-        """Whether anything asks for planning."""
-        return self != Wish()
+        """Whether anything but the defaults is asked for."""
+        return self not in (Wish(), Wish(fast=True))
 
     def goal(self) -> Goal:
         """The goal.
@@ -42,6 +44,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             GoalError: it makes no sense.
         """
+        if self.fast and self.is_given:
+            raise GoalError("--fast does not run the model, other targets need that", hint="leave one of them out")
         return Goal(
             preset=self.preset or "balanced",
             target_bytes=self.target_bytes,

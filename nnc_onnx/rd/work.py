@@ -13,6 +13,9 @@ BUDGET = 2e11
 MOST_SAMPLES = 8
 """Feeds a sensitivity is averaged over if the budget allows it."""
 
+CHECK_SAMPLES = 16
+"""Feeds that all weights together are tried on, a few times per plan; also the steps that states are fed back for."""
+
 _GUESSED_POSITIONS = 64
 _WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 

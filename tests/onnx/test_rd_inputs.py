@@ -12,9 +12,10 @@ from nnc_codec.formats import PackOptions
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd.calibration import load_calibration
 from nnc_onnx.rd.errors import CalibrationError, CannotRunError
-from nnc_onnx.rd.inputs import Synthetic
+from nnc_onnx.rd.inputs import StatePair, Synthetic
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.random import Random
+from nnc_onnx.rd.tolerance import limits_of
 from nnc_onnx.usage import Usage
 
 pytest.importorskip("onnxruntime")
@@ -123,6 +124,53 @@ def test_random_numbers_are_the_same_everywhere():
     assert abs(float(signal.std()) - 1) < 0.2
     neighbours = np.corrcoef(signal[0, :, 1:].ravel(), signal[0, :, :-1].ravel())[0, 1]
     assert neighbours > 0.5
+
+
+def test_pictures_have_edges_and_flat_areas():
+    picture = Random(1).leaves((3, 64, 96))
+    assert picture.shape == (3, 64, 96) and picture.dtype == np.float32
+    assert np.array_equal(picture, Random(1).leaves((3, 64, 96)))
+    assert -1.3 < picture.min() < -0.4 and 0.4 < picture.max() < 1.3
+    steps = np.abs(np.diff(picture, axis=-1))
+    assert np.median(steps) < 0.1 < np.quantile(steps, 0.95)
+    assert np.corrcoef(picture[0].ravel(), picture[2].ravel())[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 7), (4, 300, 2)])
+def test_pictures_of_any_size_can_be_made(shape):
+    assert np.isfinite(Random(0).leaves(shape)).all()
+
+
+def test_channels_behind_are_filled_like_channels_in_front(tmp_path):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "k"], ["y"]),
+    ]
+    made = model(
+        nodes, [value("x", FLOAT, [2, 32, 40, 3])], [value("y", FLOAT, None)], [tensor("k", weights(8, 3, 3, 3))]
+    )
+    picture = Synthetic(network_of(made, tmp_path)).feeds(1)[0]["x"]
+    assert picture.shape == (2, 32, 40, 3)
+    assert np.median(np.abs(np.diff(picture, axis=2))) < 0.1
+    assert not np.array_equal(picture[0], picture[1])
+
+
+def test_sounds_are_tones_and_noise_of_several_levels(tmp_path):
+    feeds = [feed["x"] for feed in Synthetic(network_of(mlp(width=64), tmp_path)).feeds(8)]
+    levels = [float(np.sqrt(np.square(feed).mean())) for feed in feeds]
+    assert max(levels) > 10 * min(levels)
+
+
+def test_recurrent_models_get_finer_weights_and_signals_smaller_changes():
+    plain = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "plain", [], [])
+    body = helper.make_graph([helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=4)], "body", [], [])
+    hidden = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=plain)], "hidden", [], []
+    )
+    usual = limits_of(plain, (), 0.01)
+    assert limits_of(hidden, (), 0.01).noise < usual.noise
+    assert limits_of(plain, (StatePair("state", "stateN"),), 0.01).noise < usual.noise
+    assert limits_of(plain, (), 1.0).change < usual.change
 
 
 @pytest.mark.parametrize(
