@@ -46,7 +46,7 @@ takes no more bytes than the dependent one, whose trellis has no room."""
 FINE_UNARY_LENGTH = 1
 """``cabac_unary_length`` for them: contexts of more flags would have too few levels to learn from. Saves 6 %."""
 
-MAX_RECIPROCAL_GAIN = 256.0
+MAX_RECIPROCAL_GAIN = 4096.0
 """Values that are divided by are judged by their smallest ones, but at least by their rms divided by this."""
 
 _LEAST_VARIANCE = 1e-5

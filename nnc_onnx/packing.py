@@ -20,7 +20,7 @@ from nnc_codec.formats import PackOptions, ProgressCallback
 from nnc_codec.report import PackReport
 
 from . import carriage
-from .compact import compact
+from .compact import compact, least_saving
 from .edit import Insertion, insert_decode_nodes
 from .grouping import Group, group_tensors
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
@@ -265,7 +265,7 @@ def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None], *,
     insert_decode_nodes(work.usage, insertions, put, work.groups)
     _mark(work.model.proto, work.manifest)
     if not keep_names:
-        compact(work.model.proto, max(work.volume, work.model.proto.ByteSize()))
+        compact(work.model.proto, least_saving(max(work.volume, work.model.proto.ByteSize())))
 
 
 def _insertions(usage: Usage, packed: list[PackedTensor]) -> list[Insertion]:

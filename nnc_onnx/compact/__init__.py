@@ -3,6 +3,6 @@
 ``restore`` undoes ``compact`` exactly, so that only what runs a packed model sees the small form of its graph.
 """
 
-from .pipeline import TABLE_KEY, compact, restore
+from .pipeline import TABLE_KEY, compact, least_saving, restore
 
-__all__ = ["TABLE_KEY", "compact", "restore"]
+__all__ = ["TABLE_KEY", "compact", "least_saving", "restore"]

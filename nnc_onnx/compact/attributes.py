@@ -64,7 +64,7 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         rows = dict(self.others)
         rows.update((name, number) for name, number in zip(values, self.nodes, strict=False) if name and number)
         try:
-            kinds = [base64.b64decode(text) for text in self.kinds]
+            kinds = [base64.b64decode(text, validate=True) for text in self.kinds]
             patterns = [
                 tuple((index, kinds[kind]) for index, kind in zip(numbers[::2], numbers[1::2], strict=True))
                 for numbers in self.patterns

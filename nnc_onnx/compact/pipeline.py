@@ -41,12 +41,17 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attributes: Attributes = Attributes()
 
 
-def compact(model: onnx.ModelProto, file_bytes: int) -> int:
+def least_saving(file_bytes: int) -> float:
+    """Bytes that have to be saved of a model whose files have `file_bytes`."""
+    return max(LEAST_BYTES, LEAST_SHARE * file_bytes)
+
+
+def compact(model: onnx.ModelProto, least: float) -> int:
     """Make the graph smaller and write the table, if that makes the file smaller by enough.
 
     Args:
         model: a packed model, changed in place.
-        file_bytes: size of all its files.
+        least: bytes that have to be saved, the table counted.
 
     Returns:
         Bytes saved; 0 if the graph stays as it is.
@@ -65,7 +70,7 @@ def compact(model: onnx.ModelProto, file_bytes: int) -> int:
     )
     model.metadata_props.add(key=TABLE_KEY, value=deflate_text(msgspec.json.encode(table)))
     saved: int = before - model.ByteSize()
-    if saved < max(LEAST_BYTES, LEAST_SHARE * file_bytes):
+    if saved < least:
         restore(model)
         return 0
     return saved

@@ -1,0 +1,256 @@
+"""Compact graphs compute the same, and become byte for byte what they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphs as graphs
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from nnc_codec.formats import PackOptions, VerifyOptions
+from nnc_onnx import carriage
+from nnc_onnx.compact import TABLE_KEY, compact, restore
+from nnc_onnx.compact.names import short_names
+from nnc_onnx.deflated_text import deflate_text, inflate_text
+from nnc_onnx.errors import CarriageError
+from nnc_onnx.inspection import inspect
+from nnc_onnx.packing import pack, pack_model
+from nnc_onnx.unpacking import unpack, unpack_model
+from nnc_onnx.verification import verify
+
+ALWAYS = -float("inf")
+
+
+def wordy(layers: int = 40) -> ModelProto:
+    """A chain with long names, Constant nodes and attributes that repeat their defaults."""
+    nodes, tensors = [], []
+    last = "x"
+    for layer in range(layers):
+        scope = f"/backbone/features/stage.{layer // 8}/block.{layer}"
+        nodes += [
+            helper.make_node(
+                "Conv", [last, f"w{layer}"], [f"{scope}/conv/Conv_output_0"], name=f"{scope}/conv/Conv",
+                dilations=[1, 1], group=1, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1],
+            ),
+            graphs.constant(f"{scope}/act/Constant_output_0", np.array(0.1, np.float32), f"{scope}/act/Constant"),
+            helper.make_node(
+                "Mul", [f"{scope}/conv/Conv_output_0", f"{scope}/act/Constant_output_0"],
+                [f"{scope}/act/Mul_output_0"], name=f"{scope}/act/Mul",
+            ),
+            helper.make_node(
+                "LeakyRelu", [f"{scope}/act/Mul_output_0"], [f"{scope}/act/LeakyRelu_output_0"],
+                name=f"{scope}/act/LeakyRelu", alpha=0.01 if layer % 2 else 0.02,
+            ),
+        ]  # fmt: skip
+        tensors.append(graphs.tensor(f"w{layer}", graphs.weights(8, 8, 3, 3, seed=layer)))
+        last = f"{scope}/act/LeakyRelu_output_0"
+    nodes.append(helper.make_node("Identity", [last], ["y"], name="the end"))
+    shape: list[int | str] = ["n", 8, 8, 8]
+    return graphs.model(nodes, [graphs.value("x", shape=shape)], [graphs.value("y", shape=shape)], tensors)
+
+
+def serialized(model: ModelProto) -> bytes:
+    return model.SerializeToString(deterministic=True)
+
+
+def copy(model: ModelProto) -> ModelProto:
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def saved(model: ModelProto, folder: Path) -> Path:
+    (folder / "m.onnx").write_bytes(serialized(model))
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize("name", graphs.ALL)
+@pytest.mark.parametrize("group_below", [0, 1 << 20])
+def test_every_packed_graph_comes_back_exactly(name: str, group_below: int) -> None:
+    packed, _ = pack_model(graphs.ALL[name](), PackOptions(keep_names=True, group_below=group_below))
+    small = copy(packed)
+    compact(small, ALWAYS)
+    assert TABLE_KEY in carriage.metadata(small)
+    onnx.checker.check_model(small, full_check=True)
+    assert list(small.graph.input) == list(packed.graph.input)
+    assert list(small.graph.output) == list(packed.graph.output)
+    assert not [node.op_type for node in small.graph.node if node.name]
+    restore(small)
+    assert serialized(small) == serialized(packed)
+
+
+def test_long_names_make_way(tmp_path: Path) -> None:
+    source = saved(wordy(), tmp_path)
+    pack(source, tmp_path / "long.onnx", PackOptions(keep_names=True))
+    pack(source, tmp_path / "short.onnx")
+    long, short = (tmp_path / name for name in ("long.onnx", "short.onnx"))
+    assert short.stat().st_size < long.stat().st_size - 8000
+    model = onnx.load(short)
+    assert "Constant" not in {node.op_type for node in model.graph.node}
+    assert max(len(name) for node in model.graph.node for name in node.output) <= 3
+    assert {item.name for node in model.graph.node if node.op_type == "Conv" for item in node.attribute} == {
+        "kernel_shape",
+        "pads",
+    }
+    assert {len(node.attribute) for node in model.graph.node if node.op_type == "LeakyRelu"} == {0, 1}
+
+
+def test_all_tools_see_the_old_graph(tmp_path: Path) -> None:
+    source = saved(wordy(), tmp_path)
+    packed = tmp_path / "m.nnc.onnx"
+    pack(source, packed)
+    assert TABLE_KEY in carriage.metadata(onnx.load(packed))
+    assert {tensor.name for tensor in inspect(packed).tensors} >= {f"w{layer}" for layer in range(40)}
+    pytest.importorskip("onnxruntime")
+    assert verify(packed, VerifyOptions(against=source, run=True, dims={"n": 2})).ok
+    unpack(packed, tmp_path / "plain.onnx")
+    before, after = onnx.load(source), onnx.load(tmp_path / "plain.onnx")
+    for tensor in (*before.graph.initializer, *after.graph.initializer):
+        tensor.ClearField("raw_data")
+    assert serialized(before) == serialized(after)
+
+
+def test_constants_come_back_as_they_were() -> None:
+    """Names of nodes and of the tensors in them, whether coded alone, in a group or not at all."""
+    made = graphs.constants()
+    for group_below in (0, 1 << 20):
+        plain = unpack_model(pack_model(made, PackOptions(group_below=group_below))[0])
+        assert [(node.op_type, node.name, list(node.output)) for node in plain.graph.node] == [
+            (node.op_type, node.name, list(node.output)) for node in made.graph.node
+        ]
+        assert [node.attribute[0].t.name for node in plain.graph.node if node.op_type == "Constant"] == [
+            node.attribute[0].t.name for node in made.graph.node if node.op_type == "Constant"
+        ]
+
+
+def test_small_savings_are_not_taken() -> None:
+    packed, _ = pack_model(graphs.mlp(), PackOptions(keep_names=True))
+    small = copy(packed)
+    assert compact(small, 1 << 20) == 0
+    assert serialized(small) == serialized(packed)
+    assert serialized(pack_model(graphs.mlp())[0]) == serialized(packed)
+
+
+def test_training_information_keeps_its_names() -> None:
+    made = wordy()
+    made.training_info.add().initialization_binding.add(key="w0", value="w0")
+    assert compact(made, ALWAYS) == 0 and TABLE_KEY not in carriage.metadata(made)
+
+
+def test_names_that_are_short_already_do_not_collide() -> None:
+    made = graphs.model(
+        [
+            helper.make_node("Relu", ["a"], ["a long name"], name="first"),
+            helper.make_node("Relu", ["a long name"], ["d"], name="a"),
+            helper.make_node("Relu", ["d"], ["b"], name="third"),
+        ],
+        [graphs.value("a", shape=[2])],
+        [graphs.value("b", shape=[2])],
+    )
+    small = copy(made)
+    compact(small, ALWAYS)
+    assert [list(node.output) for node in small.graph.node] == [["c"], ["d"], ["b"]]
+    onnx.checker.check_model(small, full_check=True)
+    restore(small)
+    assert serialized(small) == serialized(made)
+
+
+def test_short_names_are_distinct_and_avoid_what_is_taken() -> None:
+    names = short_names({"a", "zz"})
+    first = [next(names) for _ in range(5000)]
+    assert len(set(first)) == 5000 and not {"a", "zz"} & set(first)
+    assert all(name[0].isalpha() and len(name) <= 3 for name in first)
+
+
+def test_what_tools_have_changed_is_left_alone() -> None:
+    """A node that was removed, one with a new name and one with another attribute."""
+    small, _ = pack_model(wordy())
+    assert TABLE_KEY in carriage.metadata(small)
+    leaky = next(node for node in small.graph.node if node.op_type == "LeakyRelu" and not node.attribute)
+    leaky.name = "mine"
+    leaky.attribute.append(helper.make_attribute("alpha", 0.5))
+    del small.graph.initializer[-1]
+    plain = unpack_model(small)
+    changed = next(node for node in plain.graph.node if node.name == "mine")
+    assert changed.attribute[0].f == 0.5 and changed.output[0].endswith("/act/LeakyRelu_output_0")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no text", "json", "bomb"])
+def test_a_damaged_table_is_an_error(damage: str) -> None:
+    small, _ = pack_model(wordy())
+    entry = next(item for item in small.metadata_props if item.key == TABLE_KEY)
+    middle = len(entry.value) // 2
+    entry.value = {
+        "cut": entry.value[:middle],
+        "flip": entry.value[:middle] + ("A" if entry.value[middle] != "A" else "B") + entry.value[middle + 1 :],
+        "no text": "\u00e4\u00f6",
+        "json": deflate_text(b'{"names": 3}'),
+        "bomb": deflate_text(b"[" * (1 << 20)),
+    }[damage]
+    with pytest.raises(CarriageError):
+        restore(small)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '{"constants": {"outputs": [5], "gaps": [0], "names": [""], "tensors": [null]}}',
+        '{"constants": {"outputs": [0], "gaps": [0]}}',
+        '{"names": {"values": ["x"]}, "constants": {"outputs": [0], "gaps": [-1], "names": [""], "tensors": [null]}}',
+        '{"names": {"values": ["x"]}, "attributes": {"nodes": [7]}}',
+        '{"names": {"values": ["x"]}, "attributes": {"nodes": [1], "patterns": [[0, 9]]}}',
+        '{"attributes": {"kinds": ["%%%"]}}',
+    ],
+)
+def test_a_table_that_refers_to_nothing_is_an_error(table: str) -> None:
+    made = wordy(2)
+    made.metadata_props.add(key=TABLE_KEY, value=deflate_text(table.encode()))
+    with pytest.raises(CarriageError):
+        restore(made)
+
+
+def test_text_has_a_limit() -> None:
+    text = deflate_text(bytes(1000))
+    assert inflate_text(text, 1000, "it") == bytes(1000)
+    with pytest.raises(CarriageError, match="more than 999"):
+        inflate_text(text, 999, "it")
+    with pytest.raises(CarriageError, match="damaged"):
+        inflate_text(text + text, 1 << 20, "it")
+
+
+def test_scalars_in_branches_stay_in_their_branches() -> None:
+    """Two branches with Constant nodes of one name, which cannot be told apart, and one with a name of its own."""
+
+    def branch(name: str, extra: bool) -> onnx.GraphProto:
+        nodes = [
+            graphs.constant("same", np.array(2.0 if extra else 3.0, np.float32), f"{name} constant"),
+            helper.make_node("Mul", ["x", "same"], [f"{name} product"], name="product"),
+        ]
+        last = f"{name} product"
+        if extra:
+            nodes.append(graphs.constant("own", np.array(5.0, np.float32), "own constant"))
+            nodes.append(helper.make_node("Add", [last, "own"], ["sum"]))
+            last = "sum"
+        return helper.make_graph(nodes, name, [], [graphs.value(last, shape=[2])])
+
+    made = graphs.model(
+        [helper.make_node("If", ["flag"], ["y"], then_branch=branch("then", True), else_branch=branch("else", False))],
+        [graphs.value("x", shape=[2]), graphs.value("flag", TensorProto.BOOL, [])],
+        [graphs.value("y", shape=[2])],
+    )
+    small = copy(made)
+    compact(small, ALWAYS)
+    onnx.checker.check_model(small, full_check=True)
+    ort = pytest.importorskip("onnxruntime")
+    for flag in (True, False):
+        feed = {"x": np.ones(2, np.float32), "flag": np.array(flag)}
+        results = [
+            ort.InferenceSession(serialized(model), providers=["CPUExecutionProvider"]).run(None, feed)[0]
+            for model in (made, small)
+        ]
+        assert results[0].tolist() == results[1].tolist()
+    restore(small)
+    assert serialized(small) == serialized(made)
