@@ -1,177 +1,167 @@
-"""What a packed model costs at run time: memory and latency in every mode, against the plain model.
+"""What a packed model costs at run time: memory and latency of every mode, against the plain float32 model.
 
-    python benchmarks/runtime.py PLAIN.onnx PACKED.onnx [--runs 20] [--threads 1] [--batch 1] [--csv FILE]
-    python benchmarks/runtime.py --chain FOLDER [--batch 1]     # 24 MatMul layers, 384 MB, made in FOLDER
+    python benchmarks/runtime.py [--folder FOLDER] [--only NAME] [--threads 2] [--write docs/runtime.md] [--json FILE]
+    python benchmarks/runtime.py --model PLAIN.onnx [--batch 1] [--dim NAME=SIZE]
 
-Every row is a process of its own. Peak memory counts from after the import of onnxruntime (Linux).
+Without ``--model``: a chain of 24 matrix products and a ResNet-50, both with random weights, and, where
+``../shared/eval/models`` has them, an EfficientNet-Lite0 and a MiniLM with their real weights. Models are made and
+packed in FOLDER once. Every row is a process of its own (``onnx-nnc bench``).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import graphs
+import msgspec
 
-MODES = (("plain", 0.0), ("lazy", 0.0), ("cache", 0.25), ("cache", 0.5), ("cache", 1.0), ("eager", 0.0))
-COLUMNS = (
-    "mode",
-    "load s",
-    "first ms",
-    "median ms",
-    "cpu ms",
-    "peak MB",
-    "anon MB",
-    "hits",
-    "loans",
-    "same bits",
+import nnc_onnx
+from nnc_codec.formats import PackOptions
+from nnc_onnx.bench_report import BenchReport, BenchRow
+
+EVALUATION = Path(__file__).resolve().parents[2] / "shared" / "eval" / "models"
+CONFIGURATIONS = ("plain", "lazy", "cache 50 %", "cache 100 %", "int8")
+BEGIN, END = "<!-- begin: benchmarks/runtime.py -->", "<!-- end: benchmarks/runtime.py -->"
+HEADER = (
+    "| model, batch | | create | first | median | x plain | peak | x plain | constants | change |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
-def status(key: str) -> int:
-    """A value of /proc/self/status in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
+class Case(msgspec.Struct, frozen=True):
+    """A model, on what it runs, and how often.
+
+    Attributes:
+        name: in the table.
+        make: writes the plain model to a path, or says where it is; ``None`` if it is not there.
+        batches: sizes of the first dimension, and runs for each.
+        dims: sizes of other free dimensions.
+    """
+
+    name: str
+    make: Callable[[Path], Path | None]
+    batches: tuple[tuple[int, int], ...]
+    dims: dict[str, int] = {}
 
 
-def random_feeds(session: Any, batch: int) -> dict[str, np.ndarray]:
-    """Inputs of the session; unknown dimensions are `batch`, then 32."""
-    generator = np.random.default_rng(0)
-    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-    feeds = {}
-    for item in session.get_inputs():
-        shape = [
-            size if isinstance(size, int) else batch if axis == 0 else 32
-            for axis, size in enumerate(item.shape)
-        ]
-        if item.type in kinds:
-            feeds[item.name] = generator.standard_normal(shape).astype(kinds[item.type])
-        else:
-            kind = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}[item.type]
-            feeds[item.name] = np.ones(shape, kind)
-    return feeds
+def _evaluation(name: str) -> Callable[[Path], Path | None]:
+    path = EVALUATION / name
+    return lambda _: path if path.is_file() else None
 
 
-def measure(
-    mode: str, fraction: float, model: str, runs: int, threads: int, batch: int, outputs: str
-) -> None:
-    """Run one configuration in this process and print a line of JSON."""
-    import onnxruntime as ort
-
-    import nnc_onnx
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    base = status("VmRSS")
-    start = time.perf_counter()
-    if mode == "plain":
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    else:
-        session = nnc_onnx.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], mode=mode, cache_bytes=fraction
-        )
-    row: dict[str, Any] = {"load s": time.perf_counter() - start}
-    feeds = random_feeds(session, batch)
-    wall, cpu = [], []
-    for _ in range(runs):
-        start, busy = time.perf_counter(), time.process_time()
-        results = session.run(None, feeds)
-        wall.append((time.perf_counter() - start) * 1e3)
-        cpu.append((time.process_time() - busy) * 1e3)
-    np.savez(outputs, *results)
-    steady = slice(2 if runs > 3 else 0, None)
-    row |= {"first ms": wall[0], "median ms": float(np.median(wall[steady]))}
-    row |= {"cpu ms": float(np.median(cpu[steady]))}
-    row |= {"peak MB": (status("VmHWM") - base) / 2**20, "anon MB": status("RssAnon") / 2**20}
-    if mode != "plain":
-        counters = nnc_onnx.stats()
-        row |= {"hits": counters.cache_hits, "loans": counters.cache_loans}
-    print(json.dumps(row))
+# MiniLM: 32 tokens a sentence.
+CASES = (
+    Case("MatMul chain", graphs.save_chain, ((1, 10), (128, 6))),
+    Case("ResNet-50", graphs.save_resnet50, ((1, 15), (16, 4))),
+    Case("EfficientNet-Lite0", _evaluation("efficientnet_lite0.onnx"), ((1, 30), (64, 4))),
+    Case("MiniLM-L6", _evaluation("minilm_l6.onnx"), ((1, 30), (128, 4)), {"seq": 32}),
+)
 
 
-def make_chain(folder: Path) -> tuple[Path, Path]:
-    """24 layers of MatMul and Relu, 1024 x 4096 and back; plain and packed. Random weights, so no real ratio."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    import nnc_onnx
-    from nnc_codec.formats import PackOptions
-
-    plain, packed = folder / "chain.onnx", folder / "chain.nnc.onnx"
+def measure(case: Case, plain: Path, folder: Path, threads: int, configurations: tuple[str, ...]) -> list[BenchReport]:
+    """One report per batch size."""
+    packed = folder / f"{plain.stem}.nnc.onnx"
     if not packed.exists():
-        generator = np.random.default_rng(0)
-        nodes, weights = [], []
-        for layer in range(24):
-            shape = (1024, 4096) if layer % 2 == 0 else (4096, 1024)
-            values = (generator.standard_normal(shape) * 0.05).astype(np.float32)
-            weights.append(numpy_helper.from_array(values, f"W{layer}"))
-            nodes.append(helper.make_node("MatMul", [f"x{layer}", f"W{layer}"], [f"m{layer}"]))
-            nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"x{layer + 1}"]))
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1024]) for name in ("x0", "x24")]
-        graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        location = plain.name + ".data"
-        onnx.save_model(model, str(plain), save_as_external_data=True, location=location)
-        nnc_onnx.pack(plain, packed, PackOptions(external_data=True))
-    return plain, packed
+        nnc_onnx.pack(plain, packed, PackOptions())
+    return [
+        nnc_onnx.bench(
+            packed,
+            nnc_onnx.BenchOptions(
+                against=plain,
+                configurations=configurations,
+                batch=batch,
+                dims=case.dims,
+                runs=runs,
+                threads=threads,
+            ),
+        )
+        for batch, runs in case.batches
+    ]
 
 
-def same_bits(first: Path, second: Path) -> bool:
-    """Whether two files hold the same outputs."""
-    with np.load(first) as a, np.load(second) as b:
-        return all(a[name].tobytes() == b[name].tobytes() for name in a.files)
+def cells(row: BenchRow) -> list[str]:
+    """The cells of a row from the configuration on."""
+    if row.failure is not None:
+        return [row.name, row.failure, *[""] * 7]
+    change = "" if row.mode == "plain" or row.output_change is None else f"{row.output_change:.1e}"
+    return [
+        row.name,
+        f"{1e3 * row.create_seconds:.0f} ms",
+        f"{1e3 * row.first_seconds:.1f} ms",
+        f"{1e3 * row.median_seconds:.1f} ms",
+        f"{row.relative or 0:.2f}",
+        f"{(row.peak_bytes or 0) / 1e6:.0f} MB",
+        f"{row.relative_peak or 0:.2f}",
+        f"{row.constant_bytes / 1e6:.0f} MB",
+        change,
+    ]
+
+
+def table(reports: list[tuple[str, BenchReport]]) -> str:
+    """All reports as one Markdown table."""
+    lines = list(HEADER)
+    for name, report in reports:
+        for row in report.rows:
+            label = f"{name}, {report.batch}" if row is report.rows[0] else ""
+            lines.append("| " + " | ".join([label, *cells(row)]) + " |")
+    first = reports[0][1]
+    lines += ["", f"{first.runtime}, {first.threads or 'default'} threads; median of the runs after the first one."]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Put `text` between the marks in a Markdown file."""
+    old = path.read_text(encoding="utf-8")
+    before, _, rest = old.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
 
 
 def main() -> int:
-    """Measure all modes and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--chain", type=Path)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where models are kept; default a temporary folder")
+    parser.add_argument("--only", action="append", help="name of a model in the table")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--configuration", action="append", help="as onnx-nnc bench --only")
+    parser.add_argument("--model", type=Path, help="measure this plain model instead")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--dim", action="append", default=[], help="NAME=SIZE of a free dimension")
+    parser.add_argument("--write", type=Path, help="Markdown file to put the table into")
+    parser.add_argument("--json", type=Path, help="file for all reports")
     arguments = parser.parse_args()
-    if arguments.one:
-        mode, fraction, outputs = arguments.one
-        settings = (arguments.runs, arguments.threads, arguments.batch)
-        measure(mode, float(fraction), str(arguments.models[0]), *settings, outputs)
-        return 0
-    plain, packed = make_chain(arguments.chain) if arguments.chain else arguments.models
-    rows = []
-    lazy = packed.with_suffix(".lazy.npz")
-    for mode, fraction in MODES:
-        outputs = packed.with_suffix(f".{mode}.npz")
-        common = ["--runs", arguments.runs, "--threads", arguments.threads, "--batch", arguments.batch]
-        model = plain if mode == "plain" else packed
-        command = [sys.executable, __file__, model, *common, "--one", mode, fraction, outputs]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        if done.returncode != 0:
-            print(done.stderr, file=sys.stderr)
-            return 1
-        row = {"mode": mode if mode != "cache" else f"cache {fraction:.0%}", **json.loads(done.stdout)}
-        row["same bits"] = "as lazy" if mode != "plain" and same_bits(lazy, outputs) else ""
-        rows.append(row)
-    print(" | ".join(f"{name:>10}" for name in COLUMNS))
-    for row in rows:
-        cells = (row.get(name, "") for name in COLUMNS)
-        print(" | ".join(f"{cell:10.2f}" if isinstance(cell, float) else f"{cell!s:>10}" for cell in cells))
-    if arguments.csv:
-        with arguments.csv.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+    cases = [case for case in CASES if not arguments.only or case.name in arguments.only]
+    if arguments.model:
+        dims = {name: int(size) for name, _, size in (entry.partition("=") for entry in arguments.dim)}
+        model = arguments.model
+        cases = [Case(model.stem, lambda _: model, ((arguments.batch, arguments.runs),), dims)]
+    reports: list[tuple[str, BenchReport]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            made = folder / f"{case.name.lower().replace(' ', '-')}.onnx"
+            plain = made if made.exists() else case.make(made)
+            if plain is None:
+                print(f"{case.name}: not found in {EVALUATION}", file=sys.stderr)
+                continue
+            configurations = tuple(arguments.configuration or CONFIGURATIONS)
+            for report in measure(case, plain, folder, arguments.threads, configurations):
+                reports.append((case.name, report))
+                print(table([(case.name, report)]), file=sys.stderr)
+    if not reports:
+        return 1
+    text = table(reports)
+    print(text)
+    if arguments.write:
+        write(arguments.write, text)
+    if arguments.json:
+        arguments.json.write_bytes(msgspec.json.encode([report for _, report in reports]))
     return 0
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ENOUGH_SECONDS = 20.0
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure.
 
@@ -73,8 +76,9 @@ def measure(task: Task) -> BenchRow:
     outputs = run_once(session, feed)
     first_seconds = time.perf_counter() - start
     earlier = _counters()
-    wall, busy = [], []
-    for _ in range(task.runs - 1):
+    wall: list[float] = []
+    busy: list[float] = []
+    while len(wall) < task.runs - 1 and sum(wall) < _ENOUGH_SECONDS:
         start, processor = time.perf_counter(), time.process_time()
         outputs = run_once(session, feed)
         wall.append(time.perf_counter() - start)
@@ -88,6 +92,7 @@ def measure(task: Task) -> BenchRow:
     return BenchRow(
         name=task.configuration.name,
         mode=plan.mode if plan is not None else "plain",
+        runs=len(wall),
         create_seconds=create_seconds,
         first_seconds=first_seconds,
         median_seconds=statistics.median(wall),

@@ -49,7 +49,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
         batch: size of the first dimension of inputs where it is not fixed.
         dims: sizes for symbolic dimensions by name; others are 1.
         seed: of the random inputs.
-        runs: runs per configuration; the first one is counted apart.
+        runs: runs per configuration; the first one is counted apart. A slow configuration runs fewer times.
         threads: threads that compute; 0 for onnxruntime's default.
     """
 
@@ -79,6 +79,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name: of the configuration.
         failure: why there are no figures.
         mode: what the mode came down to.
+        runs: later runs, after the first one.
         create_seconds: time to create the session.
         first_seconds: latency of the first run.
         median_seconds: median latency of the later runs.
@@ -100,6 +101,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     failure: str | None = None
     mode: str | None = None
+    runs: int = 0
     create_seconds: float = 0.0
     first_seconds: float = 0.0
     median_seconds: float = 0.0
@@ -125,7 +127,7 @@ class BenchReport(Report, frozen=True, kw_only=True, omit_defaults=True, tag="be
         against: path of the plain model, ``None`` if the packed model was unpacked for it.
         batch: size of the first dimension of inputs where it was not fixed.
         threads: threads that computed; 0 for onnxruntime's default.
-        runs: runs per configuration.
+        runs: runs per configuration that were asked for.
         rows: one per configuration, the plain model first.
     """
 

@@ -38,7 +38,7 @@ _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_OUTPUT = 1, 12
 _VALUE_NAME = 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_GRAPHS = 1, 6, 8, 11
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_GRAPHS = 1, 3, 6, 8, 11
 _VARINT, _LENGTH = 0, 2
 _MAX_DEPTH = 64
 
@@ -51,12 +51,14 @@ class GraphScan(msgspec.Struct, frozen=True, kw_only=True):
         shareable: names of the decoded tensors whose consumers only read them, sorted.
         groups: whether a node decodes several tensors.
         lookups: whether Gather alone reads some decoded tensor.
+        grouped: whether a grouped convolution reads some decoded tensor.
     """
 
     decoded_bytes: int
     shareable: tuple[str, ...]
     groups: bool = False
     lookups: bool = False
+    grouped: bool = False
 
 
 def scan_graph(data: Buffer) -> GraphScan:
@@ -73,7 +75,13 @@ def scan_graph(data: Buffer) -> GraphScan:
             scan.graph(start, end, 0)
     shareable = tuple(sorted(scan.decoded - scan.written))
     lookups = not scan.decoded.isdisjoint(scan.looked_up - scan.computed_with)
-    return GraphScan(decoded_bytes=scan.decoded_bytes, shareable=shareable, groups=scan.groups, lookups=lookups)
+    return GraphScan(
+        decoded_bytes=scan.decoded_bytes,
+        shareable=shareable,
+        groups=scan.groups,
+        lookups=lookups,
+        grouped=not scan.decoded.isdisjoint(scan.kernels),
+    )
 
 
 class _Scan:
@@ -83,6 +91,7 @@ class _Scan:
         self.written: set[str] = set()  # by some consumer, perhaps
         self.looked_up: set[str] = set()  # by Gather
         self.computed_with: set[str] = set()  # by any other operator
+        self.kernels: set[str] = set()  # inputs of grouped convolutions
         self.decoded_bytes = 0
         self.groups = False
 
@@ -120,6 +129,8 @@ class _Scan:
         self.written.update(name for position, name in enumerate(inputs) if position not in read_only)
         readers = self.looked_up if op_type == "Gather" and domain in ("", "ai.onnx") else self.computed_with
         readers.update(inputs)
+        if op_type.endswith(("Conv", "ConvTranspose", "ConvInteger")) and self._is_grouped(attributes):
+            self.kernels.update(inputs)
         for attribute in attributes:
             for number, wire, first, last in fields(self._data, *attribute):
                 is_graph = number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS) and wire == _LENGTH
@@ -138,6 +149,14 @@ class _Scan:
                 for size in self._ints(start, end):
                     nbytes *= size
         self.decoded_bytes += nbytes
+
+    def _is_grouped(self, attributes: list[tuple[int, int]]) -> bool:
+        return any(
+            number == _ATTRIBUTE_INT and wire == _VARINT and value > 1
+            for start, end in attributes
+            if "group" in self._texts(start, end, _ATTRIBUTE_NAME)
+            for number, wire, value, _ in fields(self._data, start, end)
+        )
 
     def _ints(self, start: int, end: int) -> Iterator[int]:
         for number, wire, first, last in fields(self._data, start, end):

@@ -80,7 +80,8 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         sess_options: as for onnxruntime. For a session with coded weights :func:`register` is applied to them.
         providers: as for onnxruntime.
         provider_options: as for onnxruntime.
-        mode: ``"lazy"``: each weight is decoded when it is used, and dropped. ``"cache"``: decoded weights within
+        mode: ``"lazy"``: each weight is decoded when it is used, and dropped; only the small kernels of depthwise
+            convolutions are constants if `resident`. ``"cache"``: decoded weights within
             `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast as
             the plain model and as large. ``"auto"``: cache on the CPU provider, with a quarter of the machine's
             memory if `cache_bytes` is not given, so that a model that fits is eager; eager with any other provider,

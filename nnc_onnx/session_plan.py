@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from nnc_codec.errors import InvalidArgumentError
 
 from .budget import Budget, budget_bytes
-from .graph_scan import scan_graph
+from .graph_scan import GraphScan, scan_graph
 from .model_head import model_bytes
 from .runtime_settings import Mode
 
@@ -96,11 +96,11 @@ def plan_session(
         budget = budget_bytes(cache_bytes, scan.decoded_bytes, whole_machine=mode == "auto")
     if resident and budget >= scan.decoded_bytes:
         return _eager(source, scan.decoded_bytes)
-    if not scan.groups and not scan.lookups and not (resident and budget):
+    if not (scan.groups or scan.lookups or (resident and (budget or scan.grouped))):
         return SessionPlan(
             "cache" if budget else "lazy", budget, coded_bytes=scan.decoded_bytes, shareable=scan.shareable
         )
-    return _partly(source, budget if resident else 0, budget, scan.shareable, levels)
+    return _partly(source, budget, scan, resident=resident, levels=levels)
 
 
 def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> SessionPlan:
@@ -110,7 +110,7 @@ def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> Sessio
 
 
 def _partly(
-    source: str | os.PathLike[str] | bytes, for_constants: int, budget: int, shareable: tuple[str, ...], levels: bool
+    source: str | os.PathLike[str] | bytes, budget: int, scan: GraphScan, *, resident: bool, levels: bool
 ) -> SessionPlan:
     from .gather import row_rewrite, row_tables, table_of
     from .payloads import packed_tensors
@@ -121,16 +121,16 @@ def _partly(
     model = read_skeleton(source)
     usage = Usage(model.proto.graph)
     tables = row_tables(usage, model)
-    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables]
-    chosen: Residency = choose_constants(usage, others, for_constants, levels=levels)
-    left = budget - chosen.constant_bytes
+    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables] if resident else []
+    chosen: Residency = choose_constants(usage, others, budget, levels=levels and budget > 0)
+    left = max(budget - chosen.constant_bytes, 0)
     return SessionPlan(
         "cache" if left else "lazy",
         left,
         constants=chosen.constants,
         constant_bytes=chosen.constant_bytes,
-        coded_bytes=chosen.coded_bytes,
-        shareable=shareable,
+        coded_bytes=scan.decoded_bytes - chosen.constant_bytes,
+        shareable=scan.shareable,
         model=model,
         rewrites=(row_rewrite(tables),) if tables else (),
     )
