@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from nnc_codec.formats import PackOptions, Progress, ProgressCallback
+from nnc_codec.parallel import run_all
 from nnc_codec.report import TensorReport
 
 from .coding import Coded, code_tensor
@@ -45,27 +46,21 @@ def code_all(
     wanted = [index for index, tensor in enumerate(planned) if tensor.is_coded]
     owners = _owners(planned, wanted, folder)
     unique = [index for index in wanted if owners[index] == index]
-    # The largest first keeps all workers busy until the end.
-    unique.sort(key=lambda index: (-planned[index].nbytes, index))
     elements = sum(planned[index].elements for index in unique if planned[index].reason is None)
-    total = sum(planned[index].nbytes for index in unique)
-    results: dict[int, Coded | str] = {}
-    done = 0
+    sizes = [planned[index].nbytes for index in unique]
+    total, finished = sum(sizes), 0
+
+    def done(position: int) -> None:
+        nonlocal finished
+        finished += sizes[position]
+        if progress is not None:
+            progress(Progress(what=planned[unique[position]].name, done=finished, total=total))
+
     with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
-        futures = {executor.submit(code_tensor, planned[index], folder, options, elements): index for index in unique}
-        pending = set(futures)
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    index = futures[future]
-                    results[index] = future.result()
-                    done += planned[index].nbytes
-                    if progress is not None:
-                        progress(Progress(what=planned[index].name, done=done, total=total))
-        finally:
-            for future in pending:
-                future.cancel()
+        coded = run_all(
+            lambda index: code_tensor(planned[index], folder, options, elements), unique, sizes, executor, done=done
+        )
+    results = dict(zip(unique, coded, strict=True))
     packed, reasons = [], {}
     for index in wanted:
         result = results[owners[index]]
