@@ -17,7 +17,7 @@ Role = Literal["weight", "weight_g", "weight_h", "local_scaling", "bias", "bn_be
 _BATCH_NORM: tuple[Role, ...] = ("bn_beta", "bn_gamma", "bn_mean", "bn_var")
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """One tensor of a data unit."""
 
     name: str

@@ -34,8 +34,7 @@ PART_ELEMENTS = 1 << 19
 """Elements of a tensor with entry points that are decoded in one go."""
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One tensor out of a payload.
 
     Attributes:
@@ -65,7 +64,7 @@ class Past:
 _NO_PAST = Past()
 
 
-class Payload(msgspec.Struct, frozen=True, eq=False):
+class Payload(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A data unit's payload with all that is needed to decode it."""
 
     data: npt.NDArray[np.uint8]
@@ -213,7 +212,7 @@ class Payload(msgspec.Struct, frozen=True, eq=False):
 
         They depend on the header alone, so that the number of threads does not show in what comes out.
         """
-        if self.context.general_profile_idc != 1:
+        if self.header.cabac_entry_point_list is None or self.context.general_profile_idc != 1:
             return 1
         return max(1, min(self.block_rows, self.members[0].elements // PART_ELEMENTS))
 

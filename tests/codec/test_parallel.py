@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import nnc_codec
-from nnc_codec import EncodeParams, UpdateState, parallel, payload
+from nnc_codec import EncodeParams, UpdateState, _native, parallel, payload
 from nnc_codec.parallel import run_all
 
 
@@ -131,3 +133,43 @@ def test_one_item_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(parallel, "ThreadPoolExecutor")
     data = nnc_codec.encode({"w": np.ones((4, 4), np.float32), "b": np.ones(4, np.float32)})
     assert nnc_codec.decode(data).keys() == {"w", "b"}
+
+
+def test_native_code_runs_without_the_interpreter_lock() -> None:
+    weights = np.random.default_rng(3).standard_normal(1 << 20).astype(np.float32)
+    levels = np.empty(weights.size, np.int32)
+    values = np.empty(weights.nbytes, np.uint8)
+    coding = _native.TensorCoding(rows=1024, cols=1024, dq=True, unary_length=11)
+    encoder = _native.PayloadEncoder()
+    calls: list[Callable[[], object]] = [
+        lambda: _native.quantize_uniform(weights, 0.1, levels),
+        lambda: _native.quantize_rate(weights, coding, 0.1, 0.1, levels),
+        lambda: _native.quantize_trellis(weights, coding, 0.1, levels),
+        lambda: encoder.write_tensor(coding, levels),
+    ]
+    turns = [0]
+    stop = threading.Event()
+
+    def count() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(0)
+
+    def turns_during(call: Callable[[], object]) -> int:
+        before = turns[0]
+        call()
+        return turns[0] - before
+
+    interval = sys.getswitchinterval()
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        # Who holds the lock keeps it for so long that only releasing it lets the other thread run.
+        sys.setswitchinterval(60)
+        assert all(turns_during(call) > 0 for call in calls)
+        decoder = _native.PayloadDecoder(np.frombuffer(encoder.finish(), np.uint8))
+        assert turns_during(lambda: decoder.read_tensor(coding, values, 0, False)) > 0
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        other.join()
