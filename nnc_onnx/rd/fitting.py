@@ -10,9 +10,10 @@ from nnc_codec.formats import PackOptions
 
 from ..coding import CARRIAGE_OVERHEAD
 from .allocate import Choice, Item, for_bits, for_deviation, for_noise
-from .curves import attempt
+from .curves import Trial, attempt
 from .deviation import Deviation
 from .errors import GoalError
+from .feedback import FeedbackCoder
 from .goals import Metric
 from .network import Network, Weight
 from .sensitivity import capped
@@ -54,6 +55,7 @@ class Study(NamedTuple):
         limits: what a preset may do to the weights and to the outputs.
         basis: as in :class:`Plan`.
         notes: as in :class:`Plan`.
+        feedback: codes the weights whose inputs were seen; ``None`` on made-up inputs.
     """
 
     network: Network
@@ -64,6 +66,13 @@ class Study(NamedTuple):
     limits: Limits
     basis: Basis
     notes: tuple[str, ...]
+    feedback: FeedbackCoder | None = None
+
+    def code(self, weight: Weight, qp: int, options: PackOptions) -> Trial:
+        """Code a weight as the plan will have it coded."""
+        if self.feedback is not None and weight.name in self.feedback:
+            return self.feedback.attempt(weight, qp, options.qp_density, options.method)
+        return attempt(weight.values, qp, options.qp_density, options.method)
 
 
 def fit_deviation(study: Study, wanted: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:
@@ -103,12 +112,23 @@ def try_choice(
 
     def code(pair: tuple[Weight, int]) -> tuple[str, float, NDArray[Any]]:
         weight, qp = pair
-        trial = attempt(weight.values, qp, options.qp_density, options.method)
+        trial = study.code(weight, qp, options)
         return weight.name, trial.bits * weight.values.size / 8, trial.values
 
     coded = list(executor.map(code, zip(study.weights, choice.qps, strict=True)))
     values = {name: decoded for name, _, decoded in coded}
     return study.check(values), math.ceil(sum(size for _, size, _ in coded)), values
+
+
+def fed_back(study: Study, choice: Choice, options: PackOptions, executor: Executor) -> dict[str, NDArray[Any]]:
+    """Values of the weights that are coded with error feedback, by name."""
+    pairs = [
+        (weight, qp)
+        for weight, qp in zip(study.weights, choice.qps, strict=True)
+        if study.feedback is not None and weight.name in study.feedback
+    ]
+    values = executor.map(lambda pair: study.code(pair[0], pair[1], options).values, pairs)
+    return {weight.name: decoded for (weight, _), decoded in zip(pairs, values, strict=True)}
 
 
 def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:

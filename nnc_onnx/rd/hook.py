@@ -51,7 +51,10 @@ def planner_for(
         )
         if inform is not None:
             inform(found)
-        return [tensor._replace(chosen=found.params.get(tensor.value)) for tensor in planned], found.notes
+        return [
+            tensor._replace(chosen=found.params.get(tensor.value), values=found.values.get(tensor.value))
+            for tensor in planned
+        ], found.notes
 
     return plan
 

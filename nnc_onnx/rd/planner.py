@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from nnc_codec.quality import choose_quality
 
 from ..plan import PlannedTensor
 from ..usage import Value
+from .activations import observe
 from .allocate import Choice
 from .calibration import Calibration, load_calibration
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
-from .fitting import Basis, Study, fit_deviation, fit_limits, fit_metric, fit_size
+from .feedback import FeedbackCoder
+from .fitting import Basis, Study, fed_back, fit_deviation, fit_limits, fit_metric, fit_size
 from .goals import PRESETS, Goal, Metric
 from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
@@ -31,6 +34,7 @@ from .work import CHECK_SAMPLES, MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 
 class Plan(NamedTuple):
@@ -41,12 +45,14 @@ class Plan(NamedTuple):
         basis: what the choice rests on: calibration inputs, made-up inputs, or the weights alone.
         deviation: mean square change of the outputs relative to their power, measured; ``None`` if it was not.
         notes: what the user should know.
+        values: what is coded instead of a tensor's own values.
     """
 
     params: dict[Value, TensorParams]
     basis: Basis
     deviation: float | None
     notes: tuple[str, ...] = ()
+    values: Mapping[Value, NDArray[Any]] = MappingProxyType({})
 
 
 def plan_quality(
@@ -105,12 +111,19 @@ def plan_quality(
         if not study.items:
             return Plan({}, study.basis, 0.0, study.notes)
         choice, change = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
+        values = fed_back(study, choice, options, executor)
     params = {
         tensor.value: TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
         for weight, qp in zip(study.weights, choice.qps, strict=True)
         for tensor in weight.tensors
     }
-    return Plan(params, study.basis, change, study.notes)
+    by_tensor = {
+        tensor.value: values[weight.name]
+        for weight in study.weights
+        if weight.name in values
+        for tensor in weight.tensors
+    }
+    return Plan(params, study.basis, change, study.notes, by_tensor)
 
 
 def choose(
@@ -162,11 +175,13 @@ def study_model(
     ]
     network = Network(proto, wanted, folder)
     states: tuple[StatePair, ...] = ()
+    feedback: FeedbackCoder | None = None
     if calibration is not None:
         basis: Basis = "calibration"
         feeds = load_calibration(calibration, [describe(value, network.hollow.graph) for value in network.inputs])
         effective = effort(network, feeds[0], len(feeds), len(PROBE_BITS))
         deviation = Deviation(network, _spread(feeds, effective.samples))
+        feedback = FeedbackCoder(observe(network, feeds), executor)
         check = Deviation(network, _spread(feeds, min(CHECK_SAMPLES, len(feeds))))
     else:
         basis = "synthetic"
@@ -180,7 +195,7 @@ def study_model(
     total = sum(weight.values.nbytes for weight in weights)
     report = _reporter(progress, total)
     items, silent = measure_items(
-        weights, deviation, effective.probes, options.qp_density, options.method, executor, report
+        weights, deviation, effective.probes, options.qp_density, options.method, executor, report, feedback
     )
     notes = []
     if silent == len(items) and items:
@@ -193,9 +208,10 @@ def study_model(
         weights,
         tuple(items),
         check,
-        limits_of(network.hollow.graph, states, check.signal_share),
+        limits_of(network.hollow.graph, states, check.signal_share, calibrated=calibration is not None),
         basis,
         tuple(notes),
+        feedback,
     )
 
 

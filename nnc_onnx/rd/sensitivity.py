@@ -14,6 +14,7 @@ from nnc_codec.params import Method
 from .allocate import Item
 from .curves import Curve, attempt, measure_curve
 from .deviation import Deviation
+from .feedback import FeedbackCoder
 from .network import Weight
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def measure_items(
     method: Method,
     executor: Executor,
     progress: Callable[[Weight], None],
+    feedback: FeedbackCoder | None = None,
 ) -> tuple[list[Item], int]:
-    """Try every weight with `probes` quantization parameters, one weight at a time.
+    """Try every weight with `probes` quantization parameters, one weight at a time; with `feedback` where it can.
 
     Returns:
         One item per weight, and how many of them the outputs did not react to; for those the change is taken to
@@ -59,10 +61,15 @@ def measure_items(
         curve = measure_curve(weight.values, qp_density, method)
         found: dict[float, float] = {}
         for bits in PROBE_BITS[:probes]:
-            trial = attempt(weight.values, curve.qp_at(bits), qp_density, method)
-            change = deviation({weight.name: trial.values})
-            if trial.mse > 0 and change > _NOTHING:
-                found[trial.mse] = change
+            qp = curve.qp_at(bits)
+            if feedback is not None and weight.name in feedback:
+                # Larger errors that do less: what counts is what a step of this size does.
+                mse, decoded = curve.mse_at(qp), feedback.attempt(weight, qp, qp_density, method).values
+            else:
+                _, mse, decoded = attempt(weight.values, qp, qp_density, method)
+            change = deviation({weight.name: decoded})
+            if mse > 0 and change > _NOTHING:
+                found[mse] = change
         progress(weight)
         return curve, found
 

@@ -28,6 +28,12 @@ NOISE = -14.0
 RECURRENT_NOISE = -21.0
 """The same for recurrent models: errors go round in their states, which made-up inputs do not move as real ones do."""
 
+CALIBRATED_CHANGE = -18.0
+"""As :data:`CHANGE` on real inputs, where outputs are surer and tasks are judged by them."""
+
+CALIBRATED_NOISE = -10.0
+"""As :data:`NOISE` on real inputs: the outputs decide, and the error that is fed back does them little harm."""
+
 SIGNAL_SHARE = 0.25
 """Output values per input value from which on an output is taken for a signal."""
 
@@ -46,14 +52,19 @@ class Limits(NamedTuple):
     change: float
 
 
-def limits_of(graph: onnx.GraphProto, states: tuple[StatePair, ...], signal_share: float) -> Limits:
+def limits_of(
+    graph: onnx.GraphProto, states: tuple[StatePair, ...], signal_share: float, *, calibrated: bool = False
+) -> Limits:
     """The limits of a model.
 
     Args:
         graph: the model.
         states: its recurrent states.
         signal_share: output values per input value, of floating-point inputs and outputs.
+        calibrated: the inputs are real.
     """
+    if calibrated:
+        return Limits(CALIBRATED_NOISE, SIGNAL_CHANGE if signal_share >= SIGNAL_SHARE else CALIBRATED_CHANGE)
     recurrent = bool(states) or any(
         node.op_type in _RECURRENT for _, inner in iter_graphs(graph) for node in inner.node
     )
