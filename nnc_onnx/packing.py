@@ -260,6 +260,11 @@ def insert_coded(work: Work, put: Callable[[onnx.TensorProto, Buffer], None], *,
     for tensor in work.plain:
         if is_external(tensor):
             put(tensor, read_bytes(tensor, work.model.folder).data)
+    edit_graph(work, put, keep_names=keep_names)
+
+
+def edit_graph(work: Work, put: Callable[[onnx.TensorProto, Buffer], None], *, keep_names: bool = False) -> None:
+    """What :func:`insert_coded` does, but for the tensors that stay."""
     insertions = _insertions(work.usage, work.packed)
     _modernise(work.model.proto)
     insert_decode_nodes(work.usage, insertions, put, work.groups)

@@ -114,6 +114,12 @@ def take(name: str, bitstream: bytes | memoryview, shape: tuple[int, ...], dtype
     return Carried(name, unit, shape, dtype, tensor.payload_type.name == "NNR_PT_RAW_FLOAT")
 
 
+def unit_shape(unit: Unit) -> tuple[int, ...]:
+    """Dimensions of the only tensor of a unit, as its header has them."""
+    (tensor,) = nnc_codec.open(unit.bitstream).values()
+    return tensor.shape
+
+
 def label(carried: Carried, target: str) -> tuple[Unit, ConvertedTensor]:
     """The unit under its new name, with the line of the report."""
     unit = renamed(carried.unit, target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,24 @@ from nnc_codec.errors import UnsupportedError
 from nnc_codec.formats import PackOptions
 from nnc_codec.report import ConvertedTensor, ConvertReport, OutputComparison
 from nnc_onnx import carriage
-from nnc_onnx.edit import Insertion, insert_decode_nodes
-from nnc_onnx.manifest import Manifest, Parameters, TensorEntry, files_digest, payload_digest
-from nnc_onnx.model_io import EXTERNAL_THRESHOLD, check_output, model_writer
+from nnc_onnx.grouping import group_tensors
+from nnc_onnx.manifest import Manifest, Parameters, files_digest
+from nnc_onnx.model_coding import PackedTensor
+from nnc_onnx.model_io import EXTERNAL_THRESHOLD, Model, check_output, model_writer
+from nnc_onnx.nnr_sources import coded_payload
+from nnc_onnx.packing import Work, edit_graph, entry_of, name_payloads
 from nnc_onnx.placement import Placement
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.tensors import raw_tensor
 from nnc_onnx.usage import Usage
 from nnc_onnx.version import producer
+from nnc_onnx.walk import all_names
 
 from ..coding import EXACT_BYTES
 from ..errors import CarryError
 from ..model import NnefModel, Variable, open_model
 from ..session import checking_session, interpretable
-from .carry import ACTIONS, coded_again, label, take
+from .carry import ACTIONS, coded_again, label, take, unit_shape
 from .check import compare, random_inputs, run_onnx, sensitivity
 from .nnef_to_onnx import OnnxGraph, Stored, convert_text
 from .settings import ConvertSettings
@@ -122,10 +125,15 @@ class OnnxBuilder:
                 reason = "several-tensors" if several else "dependent-unit"
                 raise CarryError(error.message, reason=reason, tensor=source) from error
             carried = take(source, bitstream, variable.shape, dtype, self._model.limits)
-            if carried.exact and variable.size * np.dtype(dtype).itemsize <= EXACT_BYTES:
+            reshaped = unit_shape(carried.unit) != self.graph.weights[name][1]
+            if (carried.exact or reshaped) and variable.size * np.dtype(dtype).itemsize <= EXACT_BYTES:
                 # Vectors keep their values in the bitstream for the sake of the archive; a graph wants constants.
                 self.tensors.append(ConvertedTensor(name=source, target=name, action="plain"))
                 return
+            if reshaped:
+                raise CarryError(
+                    "its data unit has another shape than the graph needs", reason="resized", tensor=source
+                )
             if carriage.BY_ONNX_TYPE.get(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))) is None:
                 raise CarryError(f"there is no decode operator for {dtype}", reason="type", tensor=source)
         except CarryError as error:
@@ -160,8 +168,7 @@ class OnnxBuilder:
     def write(self, output: Path, *, force: bool) -> None:
         """Writes the ONNX file, with external data if it is large."""
         proto = self.model()
-        usage = Usage(proto.graph)
-        insertions = self._insertions(proto, usage)
+        work = self._work(proto, output)
         plain = [tensor for tensor in proto.graph.initializer if tensor.name in self.graph.weights]
         plain = [tensor for tensor in plain if tensor.name not in self._payloads]
         sizes = [len(data) for data, _ in self._payloads.values()]
@@ -170,52 +177,34 @@ class OnnxBuilder:
             for tensor in plain:
                 values = self._model[self.graph.weights[tensor.name][0]].read()
                 writer.put(tensor, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-            if insertions:
-                insert_decode_nodes(usage, insertions, writer.put)
-                self._mark(proto, insertions)
+            if self._payloads:
+                edit_graph(work, writer.put)
             writer.finish(proto)
 
-    def _insertions(self, proto: onnx.ModelProto, usage: Usage) -> list[Insertion]:
-        planned = [item for item in plan_tensors(proto, usage, PackOptions()) if item.name in self._payloads]
-        placement = Placement(usage, (item.value for item in planned))
-        insertions = []
-        for item in planned:
-            payload, dtype = self._payloads[item.name]
-            path = placement.graph_for(item.value)
-            node = carriage.DecodeNode(
-                output=item.name,
-                payload=item.name + carriage.PAYLOAD_SUFFIX,
-                after=placement.after(item.value, path),
-                shape=item.shape,
-                crc32=zlib.crc32(payload),
-                element=carriage.BY_ONNX_TYPE[helper.np_dtype_to_tensor_dtype(np.dtype(dtype))],
-            )
-            insertions.append(Insertion(item, path, node, payload))
-        return insertions
-
-    def _mark(self, proto: onnx.ModelProto, insertions: list[Insertion]) -> None:
+    def _work(self, proto: onnx.ModelProto, output: Path) -> Work:
+        """The coded tensors, told apart into those with a node of their own and those of groups."""
+        usage = Usage(proto.graph)
+        planned = plan_tensors(proto, usage, PackOptions())
+        coded = [
+            PackedTensor(item, coded_payload(self._payloads[item.name][0], None), "", item)
+            for item in planned
+            if item.name in self._payloads
+        ]
+        taken = all_names(proto.graph)
+        below = PackOptions().group_below
+        singles, groups = group_tensors(coded, Placement(usage, ()).graph_for, below, taken)
+        packed = name_payloads(singles, taken)
         index = self._model.indices[-1] if self._model.indices else None
-        entries = tuple(
-            TensorEntry(
-                name=insertion.planned.name, shape=insertion.planned.shape, sha256=payload_digest(insertion.payload),
-                dtype=insertion.decode.element.dtype_name, position=insertion.planned.position,
-            )
-            for insertion in insertions
-        )  # fmt: skip
         manifest = Manifest(
             format=carriage.FORMAT,
             producer=producer(),
             source_sha256=files_digest(self._files),
             parameters=index.parameters if index and index.parameters else Parameters(method="dq"),
-            tensors=entries,
+            tensors=tuple(entry_of(item) for item in packed),
+            groups=tuple(group.entry for group in groups),
         )
-        proto.opset_import.add(domain=carriage.DOMAIN, version=carriage.OPSET)
-        for key, value in (
-            (carriage.FORMAT_KEY, carriage.FORMAT),
-            (carriage.CODEC_KEY, carriage.CODEC),
-            (carriage.MANIFEST_KEY, manifest.to_json()),
-        ):
-            proto.metadata_props.add(key=key, value=value)
+        model = Model(proto, output.parent, output, ())
+        return Work(model, usage, planned, packed, {}, groups, manifest, 0.0)
 
 
 def _check(

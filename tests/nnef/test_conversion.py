@@ -60,9 +60,13 @@ def payload_bytes(bitstream: bytes) -> bytes:
 
 
 def onnx_payloads(path: Path) -> dict[str, bytes]:
-    model = onnx.load(path)
-    raw = {proto.name: bytes(proto.raw_data) for proto in model.graph.initializer}
-    return {node.output[0]: raw[node.input[0]] for node in model.graph.node if node.domain == "onnx_nnc"}
+    """The bitstream of every coded tensor, of members of groups too."""
+    from nnc_onnx.model_io import load
+    from nnc_onnx.payloads import packed_tensors, read_payload
+    from nnc_onnx.usage import Usage
+
+    model = load(path)
+    return {item.decode.output: bytes(read_payload(item, model)) for item in packed_tensors(Usage(model.proto.graph))}
 
 
 def packed_onnx(folder: Path, model: onnx.ModelProto, **options: object) -> Path:
@@ -82,11 +86,15 @@ def test_payloads_are_carried_untouched_both_ways(name: str, tmp_path: Path) -> 
     carried = {t.name: t.target for t in there.tensors if t.action in ("carried", "renamed")}
     returned = {t.name: t.target for t in back.tensors if t.action in ("carried", "renamed")}
     assert carried.keys() == first.keys() and len(first) >= 2
-    assert set(returned) == set(carried.values())
+    # A graph wants vectors with ones before or behind as constants, because a decode node does not reshape.
+    lost = set(carried.values()) - set(returned)
+    assert all({t.action for t in back.tensors if t.name == label} == {"plain"} for label in lost)
+    assert len(returned) >= 2
     with nnc_nnef.open(tmp_path / "m.nnc.nnef.tar") as model:
         for before, label in carried.items():
             assert payload_bytes(first[before]) == payload_bytes(model[label].unit().bitstream)
-            assert payload_bytes(first[before]) == payload_bytes(last[returned[label]])
+            if label in returned:
+                assert payload_bytes(first[before]) == payload_bytes(last[returned[label]])
     assert all(comparison.error for comparison in (*there.comparison, *back.comparison))
     assert nnc_nnef.verify(tmp_path / "m.nnc.nnef.tar").ok
 
@@ -242,7 +250,8 @@ def test_labels_that_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
             60))],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )  # fmt: skip
-    source = packed_onnx(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    source = packed_onnx(tmp_path, made, group_below=0)
     report = to_nnef(source, tmp_path / "m.nnef.tar")
     assert {t.name: (t.target, t.action) for t in report.tensors} == {"W": ("W", "carried"), "w": ("w_2", "renamed")}
 
