@@ -48,7 +48,7 @@ def budget_bytes(cache_bytes: Budget | None, decoded_bytes: int | None, *, whole
             raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is no fraction", hint="give bytes as int")
         if decoded_bytes is None:
             raise InvalidArgumentError("a fraction needs a model", hint="use nnc_onnx.InferenceSession")
-        return int(cache_bytes * (decoded_bytes + ROUNDING))
+        return decoded_bytes + ROUNDING if cache_bytes == 1 else int(cache_bytes * decoded_bytes)
     if cache_bytes < 0:
         raise InvalidArgumentError(f"cache_bytes = {cache_bytes} is negative")
     return cache_bytes

@@ -140,6 +140,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         self._nnc_wishes = Wishes(checked, cache_bytes, resident, cache_levels)
         self._nnc_is_ort_format = head.is_ort_format
         options = sess_options if sess_options is not None else ort.SessionOptions()
+        self._nnc_options = options  # the session's own are a copy by then
         with self._prepared(options, providers) as ready:
             super().__init__(ready, options, providers, provider_options, **kwargs)
 
@@ -178,7 +179,7 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         if self.plan is None:
             super().set_providers(providers, provider_options)
             return
-        with self._prepared(self._sess_options, providers) as ready:
+        with self._prepared(self._nnc_options, providers) as ready:
             if not isinstance(ready, bytes):
                 self._model_path = os.fspath(ready)
                 self._model_bytes = None
