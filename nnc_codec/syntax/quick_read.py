@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .bit_reader import MAX_PREFIX, BitReader
-from .codec import Compiled, Read
+from .codec import Read
 from .fields import REQUIRED, Check, Element, Structure
+from .source import Compiled
 
 _WINDOW = 40
 _LOW = 128
