@@ -2,8 +2,8 @@
 
 A structure is a class whose attributes are made by the descriptors below (the standard's ``u(n)``, ``ue(k)``,
 ``st(v)`` …). From that single description :mod:`.codec` compiles reading, writing, sizes and the trace,
-:mod:`.quick_read` the reader of units without fault, and :mod:`.generate_cpp` the C++ reader. To add an element, add its
-line; there is no second place.
+:mod:`.quick_read` the reader of units without fault, and :mod:`.generate_cpp` the C++ reader. To add an element, add
+its line; there is no second place.
 
 Options of every descriptor:
 
