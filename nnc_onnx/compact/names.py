@@ -84,14 +84,11 @@ def rename_back(model: onnx.ModelProto, names: Names) -> None:
             key = first_output(node)
             if not node.name and key in node_names:
                 node.name = node_names[key]
-    derived = {key for key, name in old.items() if name is None}
-    _rename(model, lambda name: old.get(name))
-    if derived:
-        payloads: dict[str, str] = {}
-        for _, _, decode in carriage.decode_nodes(model):
-            if decode.payload in derived:
-                payloads.setdefault(decode.payload, decode.output + carriage.PAYLOAD_SUFFIX)
-        _rename(model, payloads.get)
+    # All at once: an old name may be another value's short one.
+    for _, _, decode in carriage.decode_nodes(model):
+        if decode.payload in old and old[decode.payload] is None:
+            old[decode.payload] = (old.get(decode.output) or decode.output) + carriage.PAYLOAD_SUFFIX
+    _rename(model, old.get)
 
 
 def _kept(model: onnx.ModelProto) -> set[str]:

@@ -254,3 +254,25 @@ def test_scalars_in_branches_stay_in_their_branches() -> None:
         assert results[0].tolist() == results[1].tolist()
     restore(small)
     assert serialized(small) == serialized(made)
+
+
+def test_names_that_look_like_short_ones_come_back():
+    """An old name can be what another value, a payload above all, is called in between."""
+    generator = np.random.default_rng(0)
+    tensors = {name: generator.standard_normal((64, 64)).astype(np.float32) for name in ("W", "V", "a.nnr")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["d"]),
+        helper.make_node("MatMul", ["d", "V"], ["e"]),
+        helper.make_node("Tanh", ["e"], ["f"]),
+        helper.make_node("MatMul", ["f", "a.nnr"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 64]) for name in "xy"]
+    graph = helper.make_graph(
+        nodes, "g", values[:1], values[1:], [onnx.numpy_helper.from_array(a, name) for name, a in tensors.items()]
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    packed, _ = pack_model(made, PackOptions(group_below=0))
+    names = [name for node in packed.graph.node for name in node.output]
+    names += [tensor.name for tensor in packed.graph.initializer]
+    assert len(set(names)) == len(names)
+    assert {"d", "e", "f", "W.nnr", "V.nnr", "a.nnr.nnr"} <= set(names)
