@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from nnc_codec import CodedTensor
+
 DEFAULT_LIMITS = Limits()
 _MOST_JOBS = 8
 
@@ -141,7 +143,8 @@ class Stage:
         if not targets:
             return
         for target in targets:
-            self._payload(target.tensor)  # so that the sizes below are those of the bitstreams
+            if target.tensor.decode.nbytes >= LARGE:
+                self._open(target.tensor)  # so that the sizes below are those of the bitstreams
         jobs = min(jobs or min(os.cpu_count() or 1, _MOST_JOBS), len(targets))
         buffers = decode_buffers(jobs, max(target.tensor.decode.nbytes for target in targets))
 
@@ -201,20 +204,16 @@ class Stage:
             targets.append(_Target(tensor, initializers, substitute))
         return targets
 
-    def _payload(self, tensor: PackedTensor) -> memoryview:
-        """The payload, after a look at its headers."""
-        payload = read_payload(tensor, self._model)
-        open_payload(tensor, payload, self._limits)
-        return payload
+    def _open(self, tensor: PackedTensor) -> CodedTensor:
+        """The payload's tensor, which is of the shape that the node says."""
+        return open_payload(tensor, read_payload(tensor, self._model), self._limits)
 
     def _decode(self, tensor: PackedTensor, buffer: mmap.mmap) -> NDArray[Any]:
         """The tensor, decoded into `buffer`."""
-        import nnc_codec
-
         decode = tensor.decode
         flat = np.frombuffer(buffer, np.uint8, decode.nbytes).view(decode.element.dtype)
+        coded = self._open(tensor)
         try:
-            (coded,) = nnc_codec.open(read_payload(tensor, self._model), limits=self._limits).values()
             return coded.decode(out=flat.reshape(decode.shape))
         except NNRError as error:
             error.tensor = decode.output
