@@ -74,8 +74,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a model is packed.
 
     Attributes:
-        qp: one quantization parameter for all float tensors; ``None`` chooses one per tensor from its
-            statistics.
+        qp: one quantization parameter for all weights; ``None`` chooses one per tensor from its statistics.
         qp_density: ``mps_qp_density``, 0 to 7.
         method: quantization method of float tensors.
         include: shell patterns; tensors that match are coded although a rule of thumb would leave them plain

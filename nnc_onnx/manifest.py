@@ -18,7 +18,7 @@ from .deflated_text import deflate_text, inflate_text
 from .errors import CarriageError, UnsupportedCarriageError
 
 _CHUNK = 1 << 20
-_LARGEST = 1 << 28
+_LARGEST = 1 << 26
 
 
 class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,7 +19,7 @@ def command(
     output: shared.Output = None,
     qp: Annotated[
         int | None,
-        typer.Option("--qp", help="Quantization parameter of all float tensors; default: chosen per tensor."),
+        typer.Option("--qp", help="Quantization parameter of all weights; default: chosen per tensor."),
     ] = None,
     qp_density: Annotated[int, typer.Option("--qp-density", min=0, max=7, help="mps_qp_density.")] = 2,
     method: Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")] = MethodChoice.dq,

@@ -137,6 +137,10 @@ def _rename(model: onnx.ModelProto, new: Callable[[str], str | None]) -> None:
             value.name = new(value.name) or value.name
         for sparse in graph.sparse_initializer:
             sparse.values.name = new(sparse.values.name) or sparse.values.name
+        for annotation in graph.quantization_annotation:
+            annotation.tensor_name = new(annotation.tensor_name) or annotation.tensor_name
+            for entry in annotation.quant_parameter_tensor_names:
+                entry.value = new(entry.value) or entry.value
         for node in graph.node:
             for names in (node.input, node.output):
                 changed = [new(name) or name for name in names]

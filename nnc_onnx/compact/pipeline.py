@@ -12,6 +12,7 @@ from ..errors import CarriageError
 from .attributes import Attributes, add_back, remove_defaults
 from .constants import Constants, to_initializers, to_nodes
 from .names import Names, rename_back, shorten
+from .remarks import Remarks, put_remarks, take_remarks
 
 if TYPE_CHECKING:
     import onnx
@@ -24,7 +25,7 @@ LEAST_SHARE = 0.005
 LEAST_BYTES = 4096
 """What has to be saved in any case."""
 
-_LARGEST_TABLE = 1 << 28
+_LARGEST_TABLE = 1 << 26
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,11 +35,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         names: of values and nodes.
         constants: Constant nodes that became initializers.
         attributes: what nodes have lost.
+        remarks: on nodes.
     """
 
     names: Names = Names()
     constants: Constants = Constants()
     attributes: Attributes = Attributes()
+    remarks: Remarks = Remarks()
 
 
 def least_saving(file_bytes: int) -> float:
@@ -62,18 +65,23 @@ def compact(model: onnx.ModelProto, least: float) -> int:
     before = model.ByteSize()
     moved = to_initializers(model)
     removed = remove_defaults(model)
+    remarks = take_remarks(model)
     names = shorten(model)
     table = Table(
         names=names,
         constants=Constants.of(moved, names.values),
         attributes=Attributes.of(removed, names.values),
+        remarks=Remarks.of(remarks, names.values),
     )
-    model.metadata_props.add(key=TABLE_KEY, value=deflate_text(msgspec.json.encode(table)))
-    saved: int = before - model.ByteSize()
-    if saved < least:
-        restore(model)
-        return 0
-    return saved
+    written = msgspec.json.encode(table)
+    if len(written) <= _LARGEST_TABLE:
+        model.metadata_props.add(key=TABLE_KEY, value=deflate_text(written))
+        saved: int = before - model.ByteSize()
+        if saved >= least:
+            return saved
+        model.metadata_props.pop()
+    _undo(model, table)
+    return 0
 
 
 def restore(model: onnx.ModelProto) -> None:
@@ -89,9 +97,14 @@ def restore(model: onnx.ModelProto) -> None:
         table = msgspec.json.decode(inflate_text(text, _LARGEST_TABLE, "the table of names"), type=Table)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise CarriageError(f"the table of names is damaged: {error}") from error
-    rename_back(model, table.names)
-    add_back(model, table.attributes.lost(table.names.values))
-    to_nodes(model, table.constants.moved(table.names.values))
+    _undo(model, table)
     kept = [entry for entry in model.metadata_props if entry.key != TABLE_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
+
+
+def _undo(model: onnx.ModelProto, table: Table) -> None:
+    rename_back(model, table.names)
+    put_remarks(model, table.remarks.by_output(table.names.values))
+    add_back(model, table.attributes.lost(table.names.values))
+    to_nodes(model, table.constants.moved(table.names.values))

@@ -134,6 +134,23 @@ def test_small_savings_are_not_taken() -> None:
     assert serialized(pack_model(graphs.mlp())[0]) == serialized(packed)
 
 
+def test_remarks_move_and_come_back() -> None:
+    made = wordy()
+    for index, node in enumerate(made.graph.node):
+        node.doc_string = f"line {index} of a stack trace"
+        if hasattr(node, "metadata_props"):
+            node.metadata_props.add(key="namespace", value=f"model.layer.{index}")
+    packed, _ = pack_model(made, PackOptions(keep_names=True))
+    small, _ = pack_model(made)
+    assert not any(node.doc_string for node in small.graph.node if node.op_type == "Conv")
+    assert small.ByteSize() < packed.ByteSize() - 20000
+    small.graph.node[-1].doc_string = "mine"
+    restore(small)
+    assert small.graph.node[-1].doc_string == "mine"
+    small.graph.node[-1].doc_string = packed.graph.node[-1].doc_string
+    assert serialized(small) == serialized(packed)
+
+
 def test_training_information_keeps_its_names() -> None:
     made = wordy()
     made.training_info.add().initialization_binding.add(key="w0", value="w0")
