@@ -32,6 +32,7 @@ from .goals import PRESETS, Goal
 from .hook import planner_for
 from .lossless import lossless_sizes
 from .planner import Plan, study_model
+from .sensitivity import hedged
 
 RATES = (6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5)
 """Bits per weight that the curve has a point for: from where nothing is lost to where few models still work."""
@@ -170,7 +171,7 @@ def _decoded_change(judge: Study | None, packed: Path) -> float | None:
         tensor = found.get(weight.tensors[0].value)
         if tensor is not None:
             values[weight.name] = to_array(tensor.proto, model.folder).reshape(weight.values.shape)
-    return judge.deviation(values)
+    return judge.check(values)
 
 
 def _payload_bytes(study: Study, planned: list[PlannedTensor], report: PackReport) -> int:
@@ -186,10 +187,12 @@ def _payload_bytes(study: Study, planned: list[PlannedTensor], report: PackRepor
 def _curve(
     study: Study, fixed: int, original_bytes: int, options: PackOptions, executor: Executor
 ) -> Iterator[AnalysisPoint]:
+    """What plans for a size give."""
     last: Choice | None = None
-    elements = sum(item.elements for item in study.items)
+    items = hedged(study.items) if study.basis == "synthetic" else study.items
+    elements = sum(item.elements for item in items)
     for rate in RATES:
-        choice = for_bits(study.items, rate * elements)
+        choice = for_bits(items, rate * elements)
         if last is None or choice.qps != last.qps:
             change, size, _ = try_choice(study, choice, options, executor)
             yield AnalysisPoint(packed_bytes=fixed + size, ratio=(fixed + size) / original_bytes, deviation=change)

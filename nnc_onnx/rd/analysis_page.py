@@ -92,8 +92,8 @@ _BASES = {
 }
 _CURVE_TEXT = (
     "Mean square change of the outputs relative to their power, with all weights quantized, over the size of the "
-    "packed model. The line spends bits where these inputs say that they help most; the points are what options of "
-    "<code>onnx-nnc pack</code> give."
+    "packed model. The line is what <code>onnx-nnc pack --target-ratio</code> gives; the points are what other options "
+    "give."
 )
 _LOSSLESS_TEXT = (
     "The model as stored, and with its float32 tensors rounded to float16. Sizes marked with ≈ follow from a sample."
@@ -149,7 +149,7 @@ def _curve_chart(analysis: Analysis) -> str:
         Point(100 * point.ratio, point.deviation, f"{size_text(point.packed_bytes)}, change {point.deviation:.1e}")
         for point in analysis.curve
     ]
-    series = [Series("by these inputs", line, line=True)]
+    series = [Series("target sizes", line, line=True)]
     for title, wanted in (("without data", False), ("calibrated", True)):
         points = [_rung_point(rung) for rung in analysis.rungs if ("--calibration" in rung.options) == wanted]
         series.append(Series(title, [point for point in points if point is not None]))
