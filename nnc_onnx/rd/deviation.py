@@ -67,14 +67,22 @@ class Deviation:
 
     @property
     def signal_share(self) -> float:
-        """Values of the compared outputs per value of the floating-point inputs; 0 without such inputs."""
+        """Values of the outputs per value of the floating-point inputs; 0 without such inputs.
+
+        Distributions do not count: of all their values one is meant.
+        """
         given = sum(
             value.size
             for feed in self._feeds
             for name, value in feed.items()
             if value.dtype.kind == "f" and name not in self._fed_in
         )
-        made = sum(value.size for position in self._compared for value in self._reference[position])
+        made = sum(
+            value.size
+            for position in self._compared
+            for value in self._reference[position]
+            if self._views[position] != "distribution"
+        )
         return made / given if given else 0.0
 
     def __call__(self, replaced: Mapping[str, NDArray[Any]]) -> float:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MOST_CHECKS = 5
 """Times that all weights together are quantized and run to find out how far the plan is off."""
 
+MOST_STEPS = 8
+"""Steps towards finer weights until the outputs change little enough."""
+
 TOLERANCE = 1.25
 """A plan is good enough if the outputs change by at most this factor more or less than the goal says."""
 
@@ -36,7 +39,7 @@ FINEST = -32.0
 then, the inputs say nothing."""
 
 _NO_CHANGE = 1e-12
-_LARGEST_EXCESS = 3.0
+_LARGEST_EXCESS = 4.0
 _METRIC_RANGE = (1e-4, 1.0)
 _LARGEST_STRIDE = 16.0
 
@@ -132,24 +135,23 @@ def fed_back(study: Study, choice: Choice, options: PackOptions, executor: Execu
 
 
 def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:
-    """The smallest choice found that keeps both limits.
+    """The smallest choice found that keeps the limits of the model.
 
     Args:
         study: the model.
-        shift: dB added to both limits.
+        shift: dB added to the limits.
         options: as for :func:`try_choice`.
         executor: likewise.
     """
-    noise = study.limits.noise + shift
-    most = study.limits.change + shift
-    for _ in range(MOST_CHECKS):
+    noise, finest = study.limits.noise + shift, FINEST + shift
+    for _ in range(MOST_STEPS):
         choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
         change = try_choice(study, choice, options, executor)[0]
-        excess = 10 * math.log10(max(change, _NO_CHANGE)) - most
-        if excess <= 0 or noise <= FINEST:
+        excess = study.limits.excess(choice.noise, 10 * math.log10(max(change, _NO_CHANGE)), shift)
+        if excess <= 0 or noise <= finest:
             break
         # Rounded, so that the last digits of the outputs do not matter.
-        noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), FINEST)
+        noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), finest)
     return choice, change
 
 

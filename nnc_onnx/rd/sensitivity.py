@@ -20,16 +20,16 @@ from .network import Weight
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROBE_BITS = (3.5, 1.5, 2.5)
-"""Bits per element at which a tensor is tried, the most telling first. Between them the change of the outputs is
-interpolated, beyond them it follows the error of the tensor."""
+PROBE_BITS = (3.5, 2.5)
+"""Bits per element at which a tensor is tried. The change of the outputs follows the error of the tensor, with the mean
+factor of these: at lower rates outputs saturate, and a plan would take what cannot get worse for harmless."""
 
 TRUST = 0.8
 """Weight of what was measured on made-up inputs against the plain rule of one step for all tensors, on a logarithmic
 scale. Such inputs leave some parts of a network idle (a recurrent state, a saturated gate), and what they do not
 excite must not be taken for unimportant."""
 
-CAP = 6.0
+CAP = 10.0
 """On made-up inputs no tensor may have this many dB more relative error than the average of all."""
 
 BINS_PER_OCTAVE = 2
@@ -129,14 +129,9 @@ def _usual_gain(
 
 
 def _changes(curve: Curve, found: dict[float, float]) -> NDArray[np.float64]:
-    """The change at every point of the curve: straight between the probes on logarithmic scales."""
-    known = sorted(found)
-    at = [math.log2(mse) for mse in known]
-    change = [_rounded(math.log2(found[mse])) for mse in known]
-    wanted = np.log2(np.maximum(curve.mse, _TINY))
-    between = np.interp(wanted, at, change)
-    beyond = np.minimum(wanted - at[0], 0) + np.maximum(wanted - at[-1], 0)
-    result: NDArray[np.float64] = np.maximum.accumulate(np.exp2(between + beyond))
+    """The change at every point of the curve: in proportion to the error of the tensor."""
+    gain = sum(math.log2(change / mse) for mse, change in found.items()) / len(found)
+    result: NDArray[np.float64] = curve.mse * 2.0 ** _rounded(gain)
     return result
 
 
