@@ -151,7 +151,7 @@ def test_missing_temporary_folder_is_a_typed_error(path, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(
     not hasattr(ort.SessionOptions, "add_external_initializers_from_files_in_memory"),
-    reason="this onnxruntime takes no external data from memory",
+    reason="not in this onnxruntime",
 )
 def test_shell_runs_on_weights_in_memory(path, tmp_path):
     shell = tmp_path / "shell.onnx"
