@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_HOPS = 4
+_MOST_AXES = 8
 _GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 
@@ -112,36 +113,85 @@ class Layer(NamedTuple):
 def layers_of(graph: onnx.GraphProto, name: str, shape: tuple[int, ...], usage: Usage) -> list[Layer]:
     """Where the weight `name`, an input of the main graph, is multiplied.
 
+    Recurrent layers whose states nobody reads get a name for them: an output of their node in `graph`.
+
     Returns:
         The layers; none if it is used in any other way, or as matrices of different kinds.
     """
-    layers: list[Layer] = []
-    for found in _uses(Value((), name), shape, usage, _MOST_HOPS):
+    layers: dict[Layer, None] = {}
+    for found in _uses(Value((), name), _Form(shape), usage, _MOST_HOPS):
         if found is None:
             return []
-        layers.extend(found)
-    return layers if len({layer.matrix for layer in layers}) == 1 else []
+        layers.update(dict.fromkeys(found))
+    return list(layers) if len({layer.matrix for layer in layers}) == 1 else []
 
 
-def _uses(
-    value: Value, shape: tuple[int, ...], usage: Usage, hops: int, turned: bool = False
-) -> Iterator[list[Layer] | None]:
+class _Form(NamedTuple):
+    """A weight on its way to where it is multiplied.
+
+    Attributes:
+        shape: its own shape.
+        turned: it has been transposed.
+        shuffled: it is a matrix whose rows have been picked and stacked: gates in another order.
+    """
+
+    shape: tuple[int, ...]
+    turned: bool = False
+    shuffled: bool = False
+
+
+def _uses(value: Value, form: _Form, usage: Usage, hops: int) -> Iterator[list[Layer] | None]:
     """The layers of every use, or ``None`` for one that is something else."""
     for use in usage.uses(value):
         node = use.node
         if node is None or node.domain not in ("", "ai.onnx"):
             yield None
             continue
-        flips = node.op_type == "Transpose" and len(shape) == 2 and _integers(node, "perm", (1, 0)) == (1, 0)
-        if hops and (flips or node.op_type in ("Identity", "Cast")):
-            yield from _uses(Value(use.path, node.output[0]), shape, usage, hops - 1, turned != flips)
+        after = _passed(node, use.position, use.path, form, usage) if hops else None
+        if after is None:
+            yield _layers_at(node, use.position, use.path, form, usage)
         else:
-            yield _layers_at(node, use.position, use.path, shape, turned, usage)
+            yield from _uses(Value(use.path, node.output[0]), after, usage, hops - 1)
 
 
-def _layers_at(
-    node: onnx.NodeProto, position: int, path: GraphPath, shape: tuple[int, ...], turned: bool, usage: Usage
-) -> list[Layer] | None:
+def _passed(node: onnx.NodeProto, position: int, path: GraphPath, form: _Form, usage: Usage) -> _Form | None:
+    """What a weight is after a node that only moves its values; ``None`` if the node does more."""
+    kind, is_matrix = node.op_type, len(form.shape) == 2
+    if kind in ("Identity", "Cast"):
+        return form
+    if not is_matrix or form.turned:
+        return None
+    if kind == "Transpose" and not form.shuffled and _integers(node, "perm", (1, 0)) == (1, 0):
+        return form._replace(turned=True)
+    axes: Sequence[int] | None = None
+    if kind == "Concat":
+        axes = (_integer(node, "axis", 0),)
+    elif kind in ("Slice", "Unsqueeze") and position == 0:
+        at = 3 if kind == "Slice" else 1
+        axes = _integers(node, "axes", ()) or _constant(node.input[at] if at < len(node.input) else "", path, usage)
+    return form._replace(shuffled=True) if axes is not None and tuple(axes) == (0,) else None
+
+
+def _constant(name: str, path: GraphPath, usage: Usage) -> tuple[int, ...] | None:
+    """Integers that a value is known to be."""
+    from onnx import numpy_helper
+
+    value = usage.resolve(path, name)
+    if value is None:
+        return None
+    graph = usage.graphs[value.path]
+    held = [tensor for tensor in graph.initializer if tensor.name == name]
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] == name:
+            held.extend(attribute.t for attribute in node.attribute if attribute.name == "value")
+    if not held or held[0].data_type not in (6, 7) or math.prod(held[0].dims) > _MOST_AXES:
+        return None
+    return tuple(int(number) for number in numpy_helper.to_array(held[0]).reshape(-1))
+
+
+def _layers_at(node: onnx.NodeProto, position: int, path: GraphPath, form: _Form, usage: Usage) -> list[Layer] | None:
+    shape = form.shape
+
     def read(at: int) -> Value | None:
         return usage.resolve(path, node.input[at]) if at < len(node.input) and node.input[at] else None
 
@@ -149,20 +199,24 @@ def _layers_at(
     source = read(1 - position) if kind == "MatMul" else read(0)
     if source is None or source.name == node.input[position]:
         return None
-    if kind in ("MatMul", "Gemm") and len(shape) == 2:
+    if kind in ("MatMul", "Gemm") and len(shape) == 2 and not form.shuffled:
         if kind == "Gemm" and position != 1:
             return None
         left = kind == "MatMul" and position == 0
-        flipped = turned != (kind == "Gemm" and _integer(node, "transB", 0) == 1)
+        flipped = form.turned != (kind == "Gemm" and _integer(node, "transB", 0) == 1)
         axis = -2 if left or (kind == "Gemm" and _integer(node, "transA", 0) == 1) else -1
         return [Layer(Matrix(shape[0], shape[1], across=left == flipped), source, axis)]
-    if turned:
+    if form.turned:
         return None
-    if kind == "Conv" and position == 1 and len(shape) > 2:
+    if form.shuffled:
+        shape = (1, *shape)
+    elif kind == "Conv" and position == 1 and len(shape) > 2:
         window = _window(node, shape)
         return [Layer(Matrix(shape[0], math.prod(shape[1:]), False, window.groups), source, window=window)]
     if kind in _GATES and position in (1, 2) and len(shape) == 3:
         directions = shape[0]
+        if form.shuffled and _direction(node) == "bidirectional":
+            return None
         if position == 1:
             return [Layer(Matrix(directions * shape[1], shape[2], False), source)]
         if _integer(node, "layout", 0) or directions > 2 or _direction(node) == "reverse":

@@ -226,3 +226,38 @@ def test_half_precision_weights(tmp_path) -> None:
     assert len(planned[0].values) == 2
     for tensor_value, values in planned[0].values.items():
         np.testing.assert_array_equal(decoded[tensor_value.name], values)
+
+
+def test_recurrent_weights_whose_gates_are_put_in_order_first(tmp_path) -> None:
+    """As PyTorch exports them: rows sliced, stacked in another order, and given a direction."""
+    size, steps = 4, 7
+
+    def gates(name: str, made: str) -> list[onnx.NodeProto]:
+        parts = [f"{made}.{k}" for k in range(3)]
+        cut = [helper.make_node("Slice", [name, f"at{k}", f"at{k + 1}", "zero"], [parts[k]]) for k in range(3)]
+        stacked = helper.make_node("Concat", [parts[1], parts[0], parts[2]], [f"{made}.all"], axis=0)
+        return [*cut, stacked, helper.make_node("Unsqueeze", [f"{made}.all", "zero"], [made])]
+
+    made = model(
+        [
+            *gates("w", "a"),
+            *gates("wr", "b"),
+            helper.make_node("GRU", ["x", "a", "b", "", "", "h"], ["", "y"], hidden_size=size),
+        ],
+        [value("x", FLOAT, [steps, 1, 5]), value("h", FLOAT, [1, 1, size])],
+        [value("y", FLOAT, [1, 1, size])],
+        [
+            tensor("w", weights(3 * size, 5, scale=0.5)),
+            tensor("wr", weights(3 * size, size)),
+            tensor("zero", np.array([0])),
+            *(tensor(f"at{k}", np.array([k * size])) for k in range(4)),
+        ],
+    )
+    x, h = noise(steps, 1, 5), noise(1, 1, size)
+    found = seen(made, tmp_path, {"x": x, "h": h})
+    np.testing.assert_allclose(found["w"].mean[0], second(x.reshape(-1, 5)), rtol=1e-4)
+    made.graph.node[-1].output[0] = "all"
+    made.graph.output.append(value("all", FLOAT, [steps, 1, 1, size]))
+    states = onnxruntime.InferenceSession(made.SerializeToString()).run(["all"], {"x": x, "h": h})[0]
+    before = np.concatenate([h.reshape(1, size), states[:-1].reshape(-1, size)])
+    np.testing.assert_allclose(found["wr"].mean[0], second(before), rtol=1e-4, atol=1e-8)
