@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def nncodec(context: Context) -> Outcomes:
     between the coarsest that keeps it and the next."""
     if context.nncodec is None:
         raise Absent("no interpreter given")
-    coder = _Coder(context, context.nncodec)
+    with closing(_Coder(context, context.nncodec)) as coder:
+        yield from _points(coder)
+
+
+def _points(coder: _Coder) -> Outcomes:
     kept: dict[int, bool] = {}
     for qp in COARSE_QPS:
         yield coder.outcome(qp, kept)
@@ -41,24 +46,29 @@ class _Coder:
     """Codes one model with several qps."""
 
     def __init__(self, context: Context, python: Path) -> None:
-        self._context, self._python = context, python
+        self._context = context
         self._model = onnx.load(context.model)
         self._tensors = float_tensors(self._model)
         self._arrays = {f"t{n:05d}": numpy_helper.to_array(tensor) for n, tensor in enumerate(self._tensors)}
         self._names = [name for name, array in self._arrays.items() if array.size > 1 and array.ndim]
         self._source = context.folder / "weights.npz"
         np.savez(self._source, **{name: self._arrays[name] for name in self._names})
+        self._decoded = context.folder / "decoded.npz"
+        child = Path(__file__).with_name("nncodec_child.py")
+        self._child = subprocess.Popen(
+            [str(python), str(child), str(self._source), str(self._decoded)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         coded = [tensor for name, tensor in zip(self._arrays, self._tensors, strict=True) if name in self._names]
         self._graph = graph_bytes(self._model, coded)
 
     def outcome(self, qp: int, kept: dict[int, bool]) -> Outcome:
         """One qp; its size is that of the bitstream plus the graph compressed by zlib."""
-        decoded = self._context.folder / "decoded.npz"
-        child = Path(__file__).with_name("nncodec_child.py")
-        command = [str(self._python), str(child), str(self._source), str(decoded), str(qp)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        with np.load(decoded) as values:
+        said = self._ask(qp)
+        with np.load(self._decoded) as values:
             for name, tensor in zip(self._arrays, self._tensors, strict=True):
                 if name in self._names:
                     array = values[name].reshape(self._arrays[name].shape).astype(np.float32)
@@ -69,3 +79,21 @@ class _Coder:
         kept[qp] = self._context.keeps(metric)
         size = said["bytes"] + self._graph
         return Outcome(f"{LABEL} {qp}", size, metric, Took(*said["encode"]), Took(*said["decode"]))
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.communicate()
+
+    def _ask(self, qp: int) -> dict[str, Any]:
+        """Have the arrays coded and decoded; sizes and times."""
+        stdin, stdout = self._child.stdin, self._child.stdout
+        if stdin is None or stdout is None:
+            raise ChildProcessError("no pipe to NNCodec")
+        stdin.write(f"{qp}\n")
+        stdin.flush()
+        while line := stdout.readline():
+            # NNCodec prints things of its own.
+            if line.startswith("{"):
+                said: dict[str, Any] = json.loads(line)
+                return said
+        raise ChildProcessError(f"NNCodec ended at qp {qp}")
