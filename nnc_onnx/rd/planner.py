@@ -110,6 +110,9 @@ def plan_quality(
             return Plan({}, "statistics", None, (note,))
         if not study.items:
             return Plan({}, study.basis, 0.0, study.notes)
+        if progress is not None:
+            weighed = sum(weight.values.nbytes for weight in study.weights)
+            progress(Progress(what="trying steps for all weights together", done=weighed, total=weighed))
         choice, change = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
         values = fed_back(study, choice, options, executor)
     params = {
@@ -175,10 +178,11 @@ def study_model(
     ]
     network = Network(proto, wanted, folder)
     states: tuple[StatePair, ...] = ()
+    inputs = [describe(value, network.hollow.graph) for value in network.inputs]
     feedback: FeedbackCoder | None = None
     if calibration is not None:
         basis: Basis = "calibration"
-        feeds = load_calibration(calibration, [describe(value, network.hollow.graph) for value in network.inputs])
+        feeds = load_calibration(calibration, inputs)
         effective = effort(network, feeds[0], len(feeds), len(PROBE_BITS))
         deviation = Deviation(network, _spread(feeds, effective.samples))
         feedback = FeedbackCoder(observe(network, feeds), executor)
@@ -208,7 +212,13 @@ def study_model(
         weights,
         tuple(items),
         check,
-        limits_of(network.hollow.graph, states, check.signal_share, calibrated=calibration is not None),
+        limits_of(
+            network.hollow.graph,
+            states,
+            check.signal_share,
+            tokens=all(value.dtype.kind in "iu" for value in inputs),
+            calibrated=calibration is not None,
+        ),
         basis,
         tuple(notes),
         feedback,

@@ -23,6 +23,10 @@ TOGETHER = -42.0
 power) have to add up to at most. Of the models measured, a text reader needs -26 and -8, a picture classifier -21 and
 -10, a classifier of bytes -14 and -14."""
 
+TOKENS_TOGETHER = -30.0
+"""The same for models that are fed numbers of tokens only: made-up texts mean nothing, and what a language model makes
+of them is less robust than what it makes of a text. A sentence encoder needs -14 and -7."""
+
 SIGNAL_CHANGE = -30.0
 """Change of outputs that are signals: as many numbers as the input has, and every one is meant."""
 
@@ -72,7 +76,12 @@ class Limits(NamedTuple):
 
 
 def limits_of(
-    graph: onnx.GraphProto, states: tuple[StatePair, ...], signal_share: float, *, calibrated: bool = False
+    graph: onnx.GraphProto,
+    states: tuple[StatePair, ...],
+    signal_share: float,
+    *,
+    tokens: bool = False,
+    calibrated: bool = False,
 ) -> Limits:
     """The limits of a model.
 
@@ -80,6 +89,7 @@ def limits_of(
         graph: the model.
         states: its recurrent states.
         signal_share: output values per input value, of floating-point inputs and outputs.
+        tokens: all inputs are integers.
         calibrated: the inputs are real.
     """
     is_signal = signal_share >= SIGNAL_SHARE
@@ -88,4 +98,8 @@ def limits_of(
     recurrent = bool(states) or any(
         node.op_type in _RECURRENT for _, inner in iter_graphs(graph) for node in inner.node
     )
-    return Limits(RECURRENT_NOISE if recurrent else COARSEST, SIGNAL_CHANGE if is_signal else 0.0, TOGETHER)
+    return Limits(
+        RECURRENT_NOISE if recurrent else COARSEST,
+        SIGNAL_CHANGE if is_signal else 0.0,
+        TOKENS_TOGETHER if tokens else TOGETHER,
+    )
