@@ -1,27 +1,15 @@
-"""Ours against NNCodec's: the same integers and the same bytes, one process, one thread.
+"""Native code against native code: the same integers and the same bytes, one process, one thread.
 
-Needs an environment with NNCodec 2.1.3 and this package (see ``.ci/run``); zstandard and brotli are used if they are
-there:
-
-    python benchmarks/codec.py [--size 1024] [--repeat 5] [--model FILE.onnx] [--csv FILE] [--markdown FILE]
-
-Native rows first check that both sides agree: equal payload bytes, equal decoded weights, equal quantized integers.
-Times are processor time, the least of several runs that take turns, so that other work on the machine matters little.
-With ``--model`` the Python interfaces are compared on the float tensors of an ONNX model (see ``whole_model.py``).
+Rows first check that both sides agree: equal payload bytes, equal decoded weights, equal quantized integers. Times are
+processor time, the least of several runs that take turns, so that other work on the machine matters little.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import whole_model
+from measuring import Row, least
 from nncodec.extensions import deepCABAC
 from nncodec.nnc_core.hdsp.hdsp_tool import HDSP_OPTS_OFF
 
@@ -29,32 +17,9 @@ from nnc_codec import _native
 
 NO_SKIP = 0
 UNARY = 11
-
-
-@dataclass
-class Row:
-    """One measurement: million weights per second on both sides; NaN where NNCodec has no counterpart."""
-
-    stage: str
-    data: str
-    ours: float
-    nncodec: float = float("nan")
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster ours is."""
-        return self.ours / self.nncodec
-
-
-def least(actions: Sequence[Callable[[], object]], repeat: int) -> list[float]:
-    """Shortest processor time of every action over several rounds."""
-    times = [float("inf")] * len(actions)
-    for _ in range(repeat):
-        for i, action in enumerate(actions):
-            start = time.process_time()
-            action()
-            times[i] = min(times[i], time.process_time() - start)
-    return times
+SETS = ((0.15, 0.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (1.0, 0.9), (1.0, 0.99), (1.0, 0.999))
+"""Deviation scale in steps, extra share of zeros."""
+QUANTIZED = (SETS[0], SETS[2], SETS[4], SETS[5])
 
 
 def weights(size: int, scale: float, zeros: float, seed: int = 1) -> np.ndarray:
@@ -136,87 +101,47 @@ def same(what: str, ours: np.ndarray, theirs: np.ndarray) -> None:
         raise SystemExit(f"{what}: results differ")
 
 
-class Bench:
-    """Collects rows."""
-
-    def __init__(self, size: int, repeat: int) -> None:
-        self.rows: list[Row] = []
-        self.million = size * size / 1e6
-        self.repeat = repeat
-
-    def add(self, stage: str, data: str, ours: Callable[[], object], theirs: Callable[[], object] | None) -> None:
-        """Time one stage on both sides."""
-        times = least([ours] if theirs is None else [ours, theirs], self.repeat)
-        self.rows.append(Row(stage, data, *(self.million / t for t in times)))
-
-    def matrix(self, values: np.ndarray, scale: float, zeros: float, dq: int) -> None:
-        """All stages on one matrix."""
-        integers = our_levels(values, dq)
-        same("quantization", integers, their_levels(values, dq))
-        if (scale, zeros) in ((0.15, 0), (1, 0), (4, 0), (1, 0.9)):
-            data = f"scale {scale}, {zeros:.1%} zeros"
-            name = "dq" if dq else "uniform"
-            self.add(f"quantize, {name}", data, lambda: our_levels(values, dq), lambda: their_levels(values, dq))
-            self.add(f"quantize, {name}, lambda 0.1", data, lambda: our_levels(values, dq, 0.1),
-                     lambda: their_levels(values, dq, 0.1))  # fmt: skip
-        payload = their_payload(integers, dq, 1)
-        data = f"scale {scale}, {zeros:.1%} zeros, dq {dq}, {8 * payload.size / values.size:.2f} bit"
-        for param_opt in (0, 1):
-            theirs = their_payload(integers, dq, param_opt)
-            same("payload", np.frombuffer(our_payload(integers, dq, param_opt), np.uint8), theirs)
-            self.add(f"encode, param_opt {param_opt}", data, lambda p=param_opt: our_payload(integers, dq, p),
-                     lambda p=param_opt: their_payload(integers, dq, p))  # fmt: skip
-        ours, theirs, scratch = np.empty_like(values), np.empty_like(values), np.empty_like(integers)
-        same("decoded weights", our_decode(payload, ours, dq), their_decode(payload, scratch, theirs, dq))
-        self.add("decode", data, lambda: our_decode(payload, ours, dq),
-                 lambda: their_decode(payload, scratch, theirs, dq))  # fmt: skip
-
-
-def measure(size: int, repeat: int) -> list[Row]:
-    """All native rows."""
-    bench = Bench(size, repeat)
-    for scale, zeros in ((0.15, 0), (0.5, 0), (1, 0), (2, 0), (4, 0), (1, 0.9), (1, 0.99), (1, 0.999)):
+def rows(size: int, repeat: int) -> Iterator[Row]:
+    """All rows of the table."""
+    found: list[Row] = []
+    for scale, zeros in SETS:
         values = weights(size, scale, zeros)
         for dq in (0, 1):
-            bench.matrix(values, scale, zeros, dq)
-    return sorted(bench.rows, key=lambda row: row.stage)
+            found += _matrix(values, f"scale {scale:g}, {zeros:.1%} zeros", dq, repeat, (scale, zeros) in QUANTIZED)
+    yield from sorted(found, key=lambda row: row.what)
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rule = ["---"] * len(header)
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *lines))
+def _matrix(values: np.ndarray, data: str, dq: int, repeat: int, quantized: bool) -> Iterator[Row]:
+    """All stages on one matrix."""
 
+    def row(stage: str, what: str, ours: Callable[[], object], theirs: Callable[[], object]) -> Row:
+        first, second = least([ours, theirs], repeat)
+        rates = [values.size / 1e6 / seconds for seconds in (first, second)]
+        return Row("native", stage, what, f"{rates[0]:.1f}", f"{rates[1]:.1f}", f"{second / first:.1f}")
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--markdown", type=Path)
-    options = parser.parse_args()
-    rows = measure(options.size, options.repeat)
-    print(f"{'stage':28} {'data':44} {'ours':>9} {'NNCodec':>9} {'ratio':>6}   (million weights/s)")
-    for row in rows:
-        print(f"{row.stage:28} {row.data:44} {row.ours:9.1f} {row.nncodec:9.1f} {row.ratio:6.2f}")
-    facts = [] if options.model is None else whole_model.measure(options.model, max(1, options.repeat // 2))
-    for name, value in facts:
-        print(f"{name:60} {value}")
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["stage", "data", "ours_mw_s", "nncodec_mw_s", "ratio"])
-            writer.writerows((r.stage, r.data, f"{r.ours:.2f}", f"{r.nncodec:.2f}", f"{r.ratio:.3f}") for r in rows)
-            writer.writerows((name, "", value, "", "") for name, value in facts)
-    if options.markdown:
-        lines = [(r.stage, r.data, f"{r.ours:.1f}", f"{r.nncodec:.1f}", f"{r.ratio:.1f}") for r in rows]
-        text = table(("stage", "data", "ours, Mw/s", "NNCodec, Mw/s", "ratio"), lines)
-        if facts:
-            text += "\n" + table(("whole model", options.model.name), facts)
-        options.markdown.write_text(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    integers = our_levels(values, dq)
+    same("quantization", integers, their_levels(values, dq))
+    if quantized:
+        name = "quantize, dq" if dq else "quantize, uniform"
+        yield row(name, data, lambda: our_levels(values, dq), lambda: their_levels(values, dq))
+        yield row(
+            f"{name}, lambda 0.1", data, lambda: our_levels(values, dq, 0.1), lambda: their_levels(values, dq, 0.1)
+        )
+    payload = their_payload(integers, dq, 1)
+    data += f", dq {dq}, {8 * payload.size / values.size:.2f} bit"
+    for opt in (0, 1):
+        same("payload", np.frombuffer(our_payload(integers, dq, opt), np.uint8), their_payload(integers, dq, opt))
+        yield row(
+            f"encode, param_opt {opt}",
+            data,
+            lambda opt=opt: our_payload(integers, dq, opt),
+            lambda opt=opt: their_payload(integers, dq, opt),
+        )
+    ours, theirs, scratch = np.empty_like(values), np.empty_like(values), np.empty_like(integers)
+    same("decoded weights", our_decode(payload, ours, dq), their_decode(payload, scratch, theirs, dq))
+    yield row(
+        "decode",
+        data,
+        lambda: our_decode(payload, ours, dq),
+        lambda: their_decode(payload, scratch, theirs, dq),
+    )
