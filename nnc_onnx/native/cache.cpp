@@ -76,11 +76,13 @@ CacheEntry& Cache::add(const CacheSource& source, const CacheUser& user) {
     }
     throw;
   }
-  settle(*entry);
+  // Others may be decoding the entry and read its owner, which changes only from nobody to somebody.
+  if (entry->owner == nullptr && !user.rows) entry->owner = user.owner;
+  planned_ = false;
   return *entry;
 }
 
-// After a change of the users: whose payload to read, whom to ask.
+// After a user has gone, while nobody decodes the entry: whose payload to read, whom to ask.
 void Cache::settle(CacheEntry& entry) {
   entry.source.payload = entry.users.front().payload;
   entry.owner = nullptr;

@@ -11,7 +11,7 @@
 namespace nnc {
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{64} << 10;
+constexpr std::size_t kChunkBytes = std::size_t{16} << 10;
 
 }  // namespace
 
