@@ -6,6 +6,7 @@
 
 #include "cpu.h"
 #include "model.h"
+#include "zero_runs.h"
 
 namespace nnc {
 
@@ -62,7 +63,15 @@ class ArithDecoder {
     return bit;
   }
 
-  // Up to `limit` zeros of one model. Returns their number; if it is below `limit`, a one followed them.
+  // Up to `limit` zeros that go around `Length` = 1, 2 or 4 models, all of them in their tails. Returns their number; if
+  // it is below `limit`, a one followed them.
+  template <unsigned Length>
+  NNC_INLINE std::size_t tail_zeros(Model* const* cycle, std::size_t limit) {
+    std::size_t n = take_tails<Length>(cycle, limit, *this);
+    while (n < limit && bet_on_zero(*cycle[n % Length])) ++n;
+    return n;
+  }
+  // The same of one model, wherever it is.
   NNC_INLINE std::size_t zeros(Model& m, std::size_t limit) {
     std::size_t n = 0;
     while (n < limit) {
@@ -72,15 +81,19 @@ class ArithDecoder {
         continue;
       }
       Model local = m;
-      while (bet_on_zero(local)) {
-        if (++n == limit) break;
-        if (local.sure_of_zero() && local.stands_still_on_zero()) {
-          n += skip_zeros(limit - n);
-          if (n == limit) break;
+      bool zero = true;
+      while (n < limit && zero) {
+        Model* const cycle[1] = {&local};
+        if (all_in_tail<1>(cycle)) {
+          n += tail_zeros<1>(cycle, limit - n);
+          m = local;
+          return n;
         }
+        zero = bet_on_zero(local);
+        n += zero;
       }
       m = local;
-      if (n < limit) return n;
+      if (!zero) return n;
     }
     return n;
   }
@@ -134,8 +147,21 @@ class ArithDecoder {
     return false;
   }
 
-  // Up to `limit` zeros of a model that is sure of them and stands still. Stops early only before a one.
-  NNC_INLINE std::size_t skip_zeros(std::size_t limit) {
+  // For take_tails(): four zeros, by the tables of two pairs; false if a one is among them.
+  NNC_INLINE bool four(const std::uint8_t* first, const std::uint8_t* second) {
+    const std::uint64_t before = width_ - 256;
+    const std::uint64_t after = second[first[before]];
+    const unsigned shift = after > before;
+    const std::uint64_t value = value_ << shift;
+    if (__builtin_expect(value >= (after + 256) << kShift, 0)) return false;
+    width_ = static_cast<std::uint32_t>(after + 256);
+    value_ = value;
+    valid_ -= static_cast<int>(shift);
+    refill_if_low();
+    return true;
+  }
+  // Up to `limit` zeros of models with the smallest LPS widths. Stops early only before a one.
+  NNC_INLINE std::size_t run(std::size_t limit) {
     std::size_t n = 0;
     for (;;) {
       const std::size_t run = kZeroRuns.count[width_ - 256];

@@ -6,6 +6,7 @@
 
 #include "cpu.h"
 #include "model.h"
+#include "zero_runs.h"
 
 namespace nnc {
 
@@ -97,13 +98,15 @@ class ArithEncoder {
     width_ = static_cast<std::uint32_t>(width);
   }
   NNC_INLINE void code_zeros(Model* models, const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    Model* at[4];
+    for (std::uint32_t i = 0; i < 4; ++i) at[i] = models + cycle[i & (length - 1)];
     std::uint64_t low = low_;
     std::uint32_t width = width_;
     unsigned pending = pending_;
     std::uint64_t i = 0;
     for (; i < count; ++i) {
-      Model& m = models[cycle[i & (length - 1)]];
-      if (m.sure_of_zero() && settled(models, cycle, length)) break;
+      Model& m = *at[i & 3];
+      if (in_tail(m) && all_in_tail<4>(at)) break;
       const std::uint32_t lps = static_cast<std::uint32_t>(m.row >> ((width >> 2) & 0x38u)) & 0xffu;
       const bool is_lps = m.q >= 0;
       if (is_lps) low += width - lps;
@@ -124,15 +127,38 @@ class ArithEncoder {
     low_ = low;
     width_ = width;
     pending_ = pending;
-    if (i < count) jump_zeros(count - i);
+    if (i == count) return;
+    Model* const from[4] = {at[i & 3], at[(i + 1) & 3], at[(i + 2) & 3], at[(i + 3) & 3]};
+    TailCoder coder{*this};
+    i += length == 1   ? take_tails<1>(from, count - i, coder)
+         : length == 2 ? take_tails<2>(from, count - i, coder)
+                       : take_tails<4>(from, count - i, coder);
+    // The last ones are fewer than four.
+    std::uint16_t rest[4];
+    std::size_t n = 0;
+    for (; i < count; ++i) rest[n++] = static_cast<std::uint16_t>((at[i & 3] - models) << 1);
+    code(models, rest, n);
   }
-  // True if no model of the cycle would be moved by another zero; they all have the smallest LPS widths then.
-  static bool settled(const Model* models, const std::uint32_t* cycle, std::uint32_t length) {
-    for (std::uint32_t i = 0; i < length; ++i)
-      if (!models[cycle[i]].sure_of_zero() || !models[cycle[i]].stands_still_on_zero()) return false;
-    return true;
-  }
-  // Zeros of settled models.
+  // Coder of take_tails().
+  struct TailCoder {
+    ArithEncoder& owner;
+    NNC_INLINE bool four(const std::uint8_t* first, const std::uint8_t* second) {
+      const std::uint32_t before = owner.width_ - 256;
+      const std::uint32_t after = second[first[before]];
+      const unsigned shift = after > before;
+      owner.width_ = after + 256;
+      owner.low_ <<= shift;
+      owner.pending_ += shift;
+      if (__builtin_expect(owner.pending_ > 40, 0)) owner.flush();
+      return true;
+    }
+    // All of them.
+    NNC_INLINE std::size_t run(std::size_t limit) {
+      owner.jump_zeros(limit);
+      return limit;
+    }
+  };
+  // Zeros of models with the smallest LPS widths.
   NNC_INLINE void jump_zeros(std::uint64_t count) {
     for (;;) {
       const std::uint64_t run = kZeroRuns.count[width_ - 256];

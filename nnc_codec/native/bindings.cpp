@@ -267,6 +267,8 @@ NB_MODULE(_native, m) {
       nb::arg("feedback"), nb::arg("importance"), nb::arg("dq"), nb::arg("unary_length"), nb::arg("step"),
       nb::arg("lambda_"), nb::arg("out"));
   m.def("has_avx2", &has_avx2);
+  m.def("has_avx512", &has_avx512);
   m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));
+  m.def("use_avx512_kernels", &use_avx512_kernels, nb::arg("use"));
   m.def("cost_numbers", &cost_numbers);
 }

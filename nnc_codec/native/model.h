@@ -21,9 +21,12 @@ struct alignas(32) Model {
   // Back to the start of the parameter set.
   void restart() {
     const ParameterSet& p = kParameterSet[steps - kSteps.data()];
-    fast = 16 * p.f;
-    slow = p.s;
-    refresh(fast, slow);
+    set(16 * p.f, p.s);
+  }
+  NNC_INLINE void set(std::int32_t f, std::int32_t s) {
+    fast = f;
+    slow = s;
+    refresh(f, s);
   }
 
   NNC_INLINE void update(unsigned bit) {
@@ -35,13 +38,6 @@ struct alignas(32) Model {
     slow = static_cast<std::int32_t>(s);
     refresh(f, s);
   }
-
-  // True if a further zero would leave the estimators where they are.
-  bool stands_still_on_zero() const {
-    return steps->fast[0][((fast - 1) >> 7) + 16] == 0 && steps->slow[0][((slow - 1) >> 7) + 16] == 0;
-  }
-  // True if the LPS width is the smallest there is and the model is all but certain of zero.
-  bool sure_of_zero() const { return static_cast<std::uint8_t>(row) == kLps[0][kLpsColumns - 1] && q < 0; }
 
  private:
   NNC_INLINE void refresh(std::int64_t f, std::int64_t s) {

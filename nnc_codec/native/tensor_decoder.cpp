@@ -39,17 +39,6 @@ inline std::int32_t multiple_of(std::int32_t level, std::uint32_t state) {
   return static_cast<std::int32_t>(level < 0 ? twice + odd : twice - odd);
 }
 
-// True if no model on the cycle of even levels from `state` would be moved by another zero.
-inline bool cycle_stands_still(const Model* models, std::uint32_t state) {
-  std::uint32_t s = state;
-  do {
-    const Model& sig = models[ContextLayout::sig + 3 * s];
-    if (!sig.sure_of_zero() || !sig.stands_still_on_zero()) return false;
-    s = kNextState[s][0];
-  } while (s != state);
-  return true;
-}
-
 }  // namespace
 
 TensorDecoder::TensorDecoder(ArithDecoder& decoder, const TensorCoding& coding)
@@ -194,26 +183,25 @@ NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) 
       // Run of zeros: the neighbour stays, the state walks the cycle of even levels.
       if (!DQ || kNextState[state][0] == state) {
         i += a.zeros(*sig, count - i);
-        if (i == count) break;
       } else {
-        bool hit = false;
         while (i < count) {
-          if (ArithDecoder::skewed_to_zero(*sig) ? !a.bet_on_zero(*sig) : a.bin(*sig)) {
-            hit = true;
-            break;
+          if (in_tail(*sig)) {
+            Model* cycle[4];
+            for (std::uint32_t j = 0, s = state; j < 4; ++j, s = kNextState[s][0]) cycle[j] = models + ContextLayout::sig + 3 * s;
+            if (all_in_tail<4>(cycle)) {
+              const std::size_t zeros = cycle[0] == cycle[2] ? a.tail_zeros<2>(cycle, count - i) : a.tail_zeros<4>(cycle, count - i);
+              i += zeros;
+              state = skip_state(state, zeros);
+              break;
+            }
           }
+          if (ArithDecoder::skewed_to_zero(*sig) ? !a.bet_on_zero(*sig) : a.bin(*sig)) break;
           ++i;
           state = kNextState[state][0];
           sig = models + ContextLayout::sig + 3 * state;
-          if (sig->sure_of_zero() && cycle_stands_still(models, state)) {
-            const std::size_t zeros = a.skip_zeros(count - i);
-            i += zeros;
-            state = skip_state(state, zeros);
-            sig = models + ContextLayout::sig + 3 * state;
-          }
         }
-        if (!hit) break;
       }
+      if (i == count) break;
     } else if (!a.bin(sig[neighbour])) {
       neighbour = 0;
       ++i;

@@ -11,6 +11,9 @@
 
 #ifdef NNC_AVX2
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in the header: operands that are left undefined on purpose
+#endif
 #endif
 
 namespace nnc {
@@ -51,9 +54,23 @@ void forward_portable(const float* w, std::size_t n, double scale, double* cost,
 // Squared errors of the zero and of the candidate in every slot, for some weights at once.
 struct Distances {
   static constexpr std::size_t kWeights = 64;
-  alignas(32) double zero[kWeights];
-  alignas(32) double slot[4][kWeights];
+  alignas(64) double zero[kWeights];
+  alignas(64) double slot[4][kWeights];
 
+  NNC_TARGET_AVX512 void fill_wide(const float* w, std::size_t n, double scale) {
+    for (std::size_t i = 0; i < n; i += 8) {
+      const __m256 from = _mm256_maskz_loadu_ps(static_cast<__mmask8>(n - i < 8 ? (1u << (n - i)) - 1 : 0xff), w + i);
+      const __m512d o = _mm512_abs_pd(_mm512_mul_pd(_mm512_set1_pd(scale), _mm512_cvtps_pd(from)));
+      const __m256i one = _mm256_set1_epi32(1);
+      const __m256i lo = _mm256_max_epi32(_mm256_sub_epi32(_mm512_cvttpd_epi32(o), one), one);
+      _mm512_store_pd(zero + i, _mm512_mul_pd(o, o));
+      for (int s = 0; s < 4; ++s) {
+        const __m256i up = _mm256_and_si256(_mm256_sub_epi32(_mm256_set1_epi32(s), lo), _mm256_set1_epi32(3));
+        const __m512d e = _mm512_sub_pd(o, _mm512_cvtepi32_pd(_mm256_add_epi32(lo, up)));
+        _mm512_store_pd(slot[s] + i, _mm512_mul_pd(e, e));
+      }
+    }
+  }
   NNC_TARGET_AVX2 void fill(const float* w, std::size_t n, double scale) {
     alignas(16) float tail[4];
     for (std::size_t i = 0; i < n; i += 4) {
@@ -119,6 +136,32 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, d
   _mm256_store_pd(lanes, y);
   cost[4] = lanes[0], cost[6] = lanes[1], cost[3] = lanes[2], cost[1] = lanes[3];
 }
+
+// One register holds the costs of all states.
+NNC_TARGET_AVX512 void forward_avx512(const float* w, std::size_t n, double scale, double* cost, Decision* decisions) {
+  const __m512i even_from = _mm512_setr_epi64(0, 2, 4, 6, 7, 5, 3, 1);
+  const __m512i odd_from = _mm512_setr_epi64(4, 6, 0, 2, 3, 1, 7, 5);
+  constexpr __mmask8 kUpper = 0xF0;
+  constexpr __mmask8 kFirst = 0x3C;  // kOddFirst
+  __m512d x = _mm512_loadu_pd(cost);
+  Distances ahead;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t at = i % Distances::kWeights;
+    if (at == 0) ahead.fill_wide(w + i, std::min(Distances::kWeights, n - i), scale);
+    const __m512d zero = _mm512_set1_pd(ahead.zero[at]);
+    const __m512d even_slot = _mm512_mask_blend_pd(kUpper, _mm512_set1_pd(ahead.slot[0][at]), _mm512_set1_pd(ahead.slot[3][at]));
+    const __m512d odd_slot = _mm512_mask_blend_pd(kUpper, _mm512_set1_pd(ahead.slot[2][at]), _mm512_set1_pd(ahead.slot[1][at]));
+    const __m512d before = _mm512_permutexvar_pd(even_from, x);
+    const __m512d even = _mm512_add_pd(before, _mm512_min_pd(zero, even_slot));
+    const __m512d odd = _mm512_add_pd(_mm512_permutexvar_pd(odd_from, x), odd_slot);
+    const __mmask8 is_zero = _mm512_cmp_pd_mask(_mm512_add_pd(before, zero), _mm512_add_pd(before, even_slot), _CMP_LT_OQ);
+    const __mmask8 take_odd = _kor_mask8(_mm512_cmp_pd_mask(odd, even, _CMP_LT_OQ),
+                                         _mm512_mask_cmp_pd_mask(kFirst, odd, even, _CMP_LE_OQ));
+    decisions[i] = _mm512_kunpackb(is_zero, take_odd);
+    x = _mm512_min_pd(odd, even);
+  }
+  _mm512_storeu_pd(cost, x);
+}
 #endif
 
 void trace_portable(std::size_t n, const double* cost, const Decision* decisions, std::uint8_t* choice) {
@@ -137,17 +180,51 @@ NNC_TARGET_AVX2 void multiples_avx2(const float* w, std::size_t n, double scale,
 }
 #endif
 
+using Forward = void (*)(const float*, std::size_t, double, double*, Decision*);
 struct Kernels {
-  void (*forward)(const float*, std::size_t, double, double*, Decision*) = forward_portable;
+  Forward forward = forward_portable;
   void (*trace)(std::size_t, const double*, const Decision*, std::uint8_t*) = trace_portable;
   void (*multiples)(const float*, std::size_t, double, const std::uint8_t*, std::int32_t*) = multiples_portable;
 };
 
 Kernels kernels() {
 #ifdef NNC_AVX2
+  if (has_avx512()) return {forward_avx512, trace_avx2, multiples_avx2};
   if (has_avx2()) return {forward_avx2, trace_avx2, multiples_avx2};
 #endif
   return {};
+}
+
+// After four zero weights that took the zero branch into every state, the costs are where they were four weights before,
+// and so it goes on until the zeros end.
+constexpr Decision kAllZero = 0xFF00;
+constexpr std::size_t kStretch = 64;
+
+bool all_zero(const float* w) {
+  return std::all_of(w, w + kStretch, [](float x) { return x == 0.0f; });
+}
+// Decisions on kStretch weights that are zero.
+void forward_zeros(Forward forward, const float* w, double scale, double* cost, Decision* decisions) {
+  constexpr std::size_t kPart = 16;
+  for (std::size_t i = 0; i < kStretch; i += kPart) {
+    forward(w + i, kPart, scale, cost, decisions + i);
+    if (!std::all_of(decisions + i + kPart - 4, decisions + i + kPart, [](Decision d) { return d == kAllZero; })) continue;
+    std::fill(decisions + i + kPart, decisions + kStretch, kAllZero);
+    return;
+  }
+}
+
+// Any weights.
+void forward_any(Forward forward, const float* w, std::size_t n, double scale, double* cost, Decision* decisions) {
+  for (std::size_t i = 0; i < n;) {
+    std::size_t end = i;
+    while (end + kStretch <= n && !all_zero(w + end)) end += kStretch;
+    const bool stretch = end + kStretch <= n;
+    if (!stretch) end = n;
+    forward(w + i, end - i, scale, cost, decisions + i);
+    if (stretch) forward_zeros(forward, w + end, scale, cost, decisions + end);
+    i = stretch ? end + kStretch : n;
+  }
 }
 
 // Weights of a scan in blocks pass through a small buffer, so that no second copy of the tensor is made.
@@ -159,7 +236,7 @@ void forward_blocks(const float* weights, const TensorCoding& coding, double sca
   for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
                    [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
                      if (held + width > kBuffered) {
-                       run.forward(buffer, held, scale, cost, decisions);
+                       forward_any(run.forward, buffer, held, scale, cost, decisions);
                        decisions += held;
                        held = 0;
                      }
@@ -168,7 +245,7 @@ void forward_blocks(const float* weights, const TensorCoding& coding, double sca
                      held += static_cast<std::size_t>(width);
                      return true;
                    });
-  run.forward(buffer, held, scale, cost, decisions);
+  forward_any(run.forward, buffer, held, scale, cost, decisions);
 }
 
 void search(const float* weights, const TensorCoding& coding, double scale, std::int32_t* out) {
@@ -183,7 +260,7 @@ void search(const float* weights, const TensorCoding& coding, double scale, std:
   if (blocks)
     forward_blocks(weights, coding, scale, cost, decisions.data(), run);
   else
-    run.forward(weights, n, scale, cost, decisions.data());
+    forward_any(run.forward, weights, n, scale, cost, decisions.data());
   run.trace(n, cost, decisions.data(), choice.data());
   if (!blocks) return run.multiples(weights, n, scale, choice.data(), out);
   const std::uint8_t* next = choice.data();

@@ -63,8 +63,9 @@ struct Trace {
 
 // The path that ends best. Survivors of a state soon share their past, so four stretches are traced at a time, each from
 // a guess some way after its end; a guess that does not lead to where the stretch after it starts is traced again.
-inline constexpr std::size_t kLead = 96;
 inline constexpr std::size_t kStretches = 4;
+inline constexpr std::size_t kShortest = 256;  // stretch worth the guess
+inline constexpr std::size_t kLongestLead = 2048;  // zeros keep survivors apart for long
 
 template <class Cost>
 NNC_INLINE void trace_back(std::size_t n, const Cost* cost, const Decision* decisions, std::uint8_t* choice) {
@@ -72,7 +73,8 @@ NNC_INLINE void trace_back(std::size_t n, const Cost* cost, const Decision* deci
   for (unsigned s = 1; s < 8; ++s)
     if (cost[s] < cost[last]) last = s;
   const std::size_t length = n / kStretches;
-  if (length < 4 * kLead) {
+  const std::size_t lead = std::min(length / 4, kLongestLead);
+  if (length < kShortest) {
     Trace trace{decisions, choice, last};
     for (std::size_t i = n; i-- > 0;) trace.step(i);
     return;
@@ -83,7 +85,7 @@ NNC_INLINE void trace_back(std::size_t n, const Cost* cost, const Decision* deci
     const std::size_t end = k + 1 == kStretches ? n : (k + 1) * length;
     trace[k] = {decisions, choice, k + 1 == kStretches ? last : 0};
     if (k + 1 < kStretches)
-      for (std::size_t i = end + kLead; i-- > end;) trace[k].step(i);
+      for (std::size_t i = end + lead; i-- > end;) trace[k].step(i);
     else
       for (std::size_t i = end; i-- > kStretches * length;) trace[k].step(i);
     entered[k] = trace[k].state;

@@ -2,6 +2,9 @@
 
 #ifdef NNC_AVX2
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in the header: operands that are left undefined on purpose
+#endif
 #endif
 
 namespace nnc {
@@ -135,6 +138,85 @@ NNC_TARGET_AVX2 void try_two_avx2(TrialLanes& a, const std::uint64_t* a_words, T
   x.end(a);
   y.end(b);
 }
+
+// Two models in one register: eight sets of either in the lower half, their ninth sets in lanes 16 and 17.
+struct WideTables {
+  alignas(64) std::int16_t step[32];  // by the five low bits of the estimator's distance from the middle
+  alignas(64) std::uint16_t fast[32];
+  alignas(64) std::uint16_t slow[32];
+  __mmask32 zero[4];  // lanes of the models whose bin is 0, by both bins
+};
+constexpr std::size_t kNinth = 16;
+constexpr std::size_t wide_lane(std::size_t model, std::size_t set) { return set < 8 ? 8 * model + set : kNinth + model; }
+constexpr WideTables make_wide_tables() {
+  WideTables t{};
+  for (int i = -16; i < 16; ++i) t.step[i & 31] = kStep[i + 16];
+  for (std::size_t model = 0; model < 2; ++model)
+    for (std::size_t set = 0; set < kParameterSets; ++set) {
+      const std::size_t lane = wide_lane(model, set);
+      t.fast[lane] = kParameterSet[set].fast_shift;
+      t.slow[lane] = kParameterSet[set].slow_shift;
+      for (unsigned bins = 0; bins < 4; ++bins)
+        if (!(bins >> (1 - model) & 1u)) t.zero[bins] |= __mmask32{1} << lane;
+    }
+  return t;
+}
+constexpr WideTables kWide = make_wide_tables();
+
+NNC_TARGET_AVX512 NNC_INLINE __m512i stepped(__m512i x, __mmask32 zero, int scale, __m512i shifts) {
+  const __m512i none = _mm512_setzero_si512();
+  const __m512i towards = _mm512_mask_sub_epi16(x, zero, none, x);
+  const __m512i step = _mm512_permutexvar_epi16(_mm512_srai_epi16(towards, static_cast<unsigned>(scale)), _mm512_load_si512(kWide.step));
+  const __m512i moved = _mm512_add_epi16(towards, _mm512_srlv_epi16(step, shifts));
+  return _mm512_mask_sub_epi16(moved, zero, none, moved);
+}
+
+NNC_TARGET_AVX512 void try_two_avx512(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
+                                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count,
+                                      const CostTable& costs) {
+  TrialLanes* const lanes[2] = {&a, &b};
+  TrialCosts* const sums[2] = {&a_sum, &b_sum};
+  alignas(64) std::int16_t each_f[32] = {}, each_s[32] = {};
+  for (std::size_t model = 0; model < 2; ++model)
+    for (std::size_t set = 0; set < kParameterSets; ++set) {
+      each_f[wide_lane(model, set)] = lanes[model]->f[set];
+      each_s[wide_lane(model, set)] = lanes[model]->s[set];
+    }
+  __m512i f = _mm512_load_si512(each_f), s = _mm512_load_si512(each_s);
+  const __m512i fast = _mm512_load_si512(kWide.fast), slow = _mm512_load_si512(kWide.slow);
+  const __m512i ones = _mm512_set1_epi16(512 + 1024), zeros = _mm512_set1_epi16(512);
+  const int* const table = reinterpret_cast<const int*>(costs.bit[0].data());
+  for (std::size_t w = 0; w < count; ++w) {
+    // The costs of 64 bins stay within 32 bits.
+    __m512i eight = _mm512_setzero_si512(), ninth = _mm512_setzero_si512();
+    alignas(64) std::uint32_t ninths[64];  // indices of both models' ninth sets
+    std::uint64_t of_a = a_words[w], of_b = b_words[w];
+    for (std::size_t i = 0; i < 64; ++i, of_a <<= 1, of_b <<= 1) {
+      const __mmask32 zero = kWide.zero[(of_a >> 63) << 1 | of_b >> 63];
+      const __m512i q = _mm512_srai_epi16(_mm512_add_epi16(_mm512_slli_epi16(f, 4), s), 3);
+      const __m512i index = _mm512_add_epi16(q, _mm512_mask_blend_epi16(zero, ones, zeros));
+      eight = _mm512_add_epi32(eight, _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(index)), table, 4));
+      ninths[i] = static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm512_extracti32x4_epi32(index, 2)));
+      f = stepped(f, zero, 3, fast);
+      s = stepped(s, zero, 7, slow);
+    }
+    for (std::size_t i = 0; i < 64; i += 8)
+      ninth = _mm512_add_epi32(ninth, _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256(
+                                          reinterpret_cast<const __m256i*>(ninths + i))), table, 4));
+    alignas(64) std::uint32_t total[16];
+    _mm512_store_si512(total, eight);
+    for (std::size_t i = 0; i < 16; ++i) (*sums[i / 8])[i % 8] += total[i];
+    _mm512_store_si512(total, ninth);
+    for (std::size_t i = 0; i < 16; ++i) (*sums[i % 2])[8] += total[i];
+  }
+  _mm512_store_si512(each_f, f);
+  _mm512_store_si512(each_s, s);
+  for (std::size_t model = 0; model < 2; ++model)
+    for (std::size_t set = 0; set < kParameterSets; ++set) {
+      lanes[model]->f[set] = each_f[wide_lane(model, set)];
+      lanes[model]->s[set] = each_s[wide_lane(model, set)];
+    }
+}
 #endif
 
 }  // namespace
@@ -151,6 +233,7 @@ void try_words_of_two(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a
                       const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count) {
   const CostTable& costs = cost_table();
 #ifdef NNC_AVX2
+  if (has_avx512()) return try_two_avx512(a, a_words, a_sum, b, b_words, b_sum, count, costs);
   if (has_avx2()) return try_two_avx2(a, a_words, a_sum, b, b_words, b_sum, count, costs);
 #endif
   for (std::size_t w = 0; w < count; ++w) {

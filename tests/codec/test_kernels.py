@@ -22,10 +22,21 @@ pytestmark = pytest.mark.skipif(not _native.has_avx2(), reason="only portable ke
 def portable() -> Iterator[None]:
     _native.use_portable_kernels(True)
     try:
-        assert not _native.has_avx2()
+        assert not _native.has_avx2() and not _native.has_avx512()
         yield
     finally:
         _native.use_portable_kernels(False)
+
+
+@contextmanager
+def avx2() -> Iterator[None]:
+    """Kernels for AVX2 where those for AVX-512 would run."""
+    _native.use_avx512_kernels(False)
+    try:
+        assert _native.has_avx2() and not _native.has_avx512()
+        yield
+    finally:
+        _native.use_avx512_kernels(True)
 
 
 @pytest.mark.parametrize("name", [name for name in manifest() if not is_sequence(name)])
@@ -42,6 +53,8 @@ def test_streams_are_alike(array: np.ndarray, options: EncodeParams, method: str
         array = np.round(array * 8) / 8  # a short codebook
     changed = EncodeParams(**{f: getattr(options, f) for f in options.__struct_fields__} | {"method": method})
     data = nnc_codec.encode({"w": array}, changed)
+    with avx2():
+        assert nnc_codec.encode({"w": array}, changed) == data
     with portable():
         assert nnc_codec.encode({"w": array}, changed) == data
         plain = nnc_codec.decode(data)
@@ -61,9 +74,7 @@ def test_updates_are_alike(seed: int, history: bool, temporal_context: bool, met
             update = generator.standard_normal(shape) * (generator.random(shape) < 0.3)
             with portable() if plain else nothing():
                 coded.append(
-                    nnc_codec.encode(
-                        {"w": update.astype(np.float32)}, EncodeParams(qp=-8, method=method), base=encoder
-                    )
+                    nnc_codec.encode({"w": update.astype(np.float32)}, EncodeParams(qp=-8, method=method), base=encoder)
                 )
                 nnc_codec.decode(coded[-1], base=decoder)
         assert encoder.nodes["w"].integers.tobytes() == decoder.nodes["w"].integers.tobytes()
@@ -80,15 +91,36 @@ def nothing() -> Iterator[None]:
 def test_long_tensors_are_alike(density: float) -> None:
     """Long runs of zeros and large levels between them."""
     generator = np.random.default_rng(7)
-    array = (generator.standard_normal((700, 300)) ** 3 * (generator.random((700, 300)) < density)).astype(
-        np.float32
-    )
+    array = (generator.standard_normal((700, 300)) ** 3 * (generator.random((700, 300)) < density)).astype(np.float32)
     for options in (
         EncodeParams(qp=-20),
         EncodeParams(qp=-20, method="uniform", scan_order=3, row_skipping=True),
     ):
         data = nnc_codec.encode({"w": array}, options)
+        with avx2():
+            assert nnc_codec.encode({"w": array}, options) == data
         with portable():
             assert nnc_codec.encode({"w": array}, options) == data
             plain = nnc_codec.decode(data)
         same_bytes(nnc_codec.decode(data), plain)
+
+
+@pytest.mark.parametrize("method", ["dq", "uniform"])
+@pytest.mark.parametrize("gap", [1, 3, 4, 5, 30, 97, 400, 5000])
+def test_runs_of_zeros_are_alike(gap: int, method: str) -> None:
+    """Runs of every length after a one, for models that have settled and for those that have not."""
+    generator = np.random.default_rng(gap)
+    array = np.zeros(60_000, np.float32)
+    array[np.cumsum(generator.integers(1, 2 * gap + 1, 60_000 // gap)) % array.size] = 1.0
+    array = array.reshape(6, -1)
+    for options in (EncodeParams(qp=0, method=method), EncodeParams(qp=0, method=method, param_opt=False)):
+        data = nnc_codec.encode({"w": array}, options)
+        with avx2():
+            assert nnc_codec.encode({"w": array}, options) == data
+        with portable():
+            assert nnc_codec.encode({"w": array}, options) == data
+            plain = nnc_codec.decode(data)
+        decoded = nnc_codec.decode(data)
+        same_bytes(decoded, plain)
+        if method == "uniform":
+            np.testing.assert_array_equal(decoded["w"], array)
