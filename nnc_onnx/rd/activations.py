@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,13 @@ from nnc_codec.feedback import MOST_REDUCED
 
 from ..usage import Usage
 from .inner_values import expose, fetcher
-from .inputs import StatePair
 from .layers import Layer, Matrix, layers_of
 from .network import Feed, Network
 from .random import Random
+from .work import operations
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
 VECTORS_PER_INPUT = 12
@@ -24,6 +25,9 @@ VECTORS_PER_INPUT = 12
 
 LEAST_VECTORS = 2048
 """Vectors taken in any case."""
+
+WORK = 5e11
+"""Multiply-accumulates spent on running the model; feeds are thinned out to keep it."""
 
 MOST_MOMENT_BYTES = 1 << 31
 """Of all second moments together; layers beyond have none."""
@@ -39,13 +43,11 @@ class Moments(NamedTuple):
     Attributes:
         matrix: the weight.
         mean: float64 [groups, n, n].
-        first: float64 [groups, n], means.
         vectors: how many they were taken from.
     """
 
     matrix: Matrix
     mean: NDArray[np.float64]
-    first: NDArray[np.float64]
     vectors: int
 
 
@@ -54,7 +56,6 @@ class _Sum:
 
     def __init__(self, groups: int, n: int) -> None:
         self.second = np.zeros((groups, n, n))
-        self.first = np.zeros((groups, n))
         self.count = 0
 
     def add(self, vectors: NDArray[np.float32]) -> None:
@@ -65,74 +66,71 @@ class _Sum:
         for start in range(0, count, step):
             part = vectors[:, start : start + step]
             self.second += np.matmul(part.transpose(0, 2, 1), part)
-            self.first += part.sum(axis=1, dtype=np.float64)
         self.count += count
 
 
-def observe(
-    network: Network, feeds: Sequence[Feed], states: Sequence[StatePair] = (), *, steps: int = 1
-) -> dict[str, Moments]:
+def observe(network: Network, feeds: Sequence[Feed]) -> dict[str, Moments]:
     """Run a network and collect the second moments of the inputs of its layers.
 
     Args:
         network: the model.
-        feeds: what it is run on.
-        states: outputs that come back as inputs.
-        steps: after so many feeds states start anew.
+        feeds: what it is run on, as far as :data:`WORK` allows.
 
     Returns:
         By name of the weight; weights are missing that are no plain layers, whose inputs cannot be seen, or that saw
         nothing.
 
     Raises:
-        CannotRunError: the model cannot be run.
+        CannotRunError: the model cannot be run with its inner values as outputs.
     """
     hollow = type(network.hollow)()
     hollow.CopyFrom(network.hollow)
     usage = Usage(hollow.graph)
-    layers: dict[str, list[Layer]] = {}
-    room = MOST_MOMENT_BYTES
-    for weight in network.weights:
-        found = layers_of(hollow.graph, weight.name, weight.values.shape, usage)
-        if not found or found[0].matrix.reduced > MOST_REDUCED:
-            continue
-        matrix = found[0].matrix
-        room -= 8 * matrix.groups * matrix.reduced**2
-        if room < 0:
-            break
-        layers[weight.name] = found
-    watched: dict[tuple[object, ...], Layer] = {
-        layer.observation: layer for found in layers.values() for layer in found
-    }
+    layers = _layers(network, hollow.graph, usage)
+    watched = {layer.observation: layer for found in layers.values() for layer in found}
     names = expose(hollow.graph, {layer.source for layer in watched.values()}, usage)
-    sums = {
-        key: _Sum(layer.matrix.groups, layer.matrix.reduced) for key, layer in watched.items() if layer.source in names
-    }
-    run = fetcher(network, hollow)
+    watched = {key: layer for key, layer in watched.items() if layer.source in names}
+    sums = {key: _Sum(layer.matrix.groups, layer.matrix.reduced) for key, layer in watched.items()}
+    fetch = fetcher(network, hollow)
     own = {value.name for value in network.inputs}
-    wanted = sorted({names[watched[key].source] for key in sums} - own)
+    wanted = sorted({names[layer.source] for layer in watched.values()} - own)
     parts = [wanted[start : start + _FIRST_PART] for start in range(0, len(wanted), _FIRST_PART)] or [[]]
-    returned = [pair.output for pair in states]
     sizes: dict[str, int] = {}
-    state: dict[str, NDArray[Any]] = {}
-    for number, feed in enumerate(feeds):
-        known: Feed = {**feed, **state}
+    thinned = _thinned(network, feeds)
+    for number, feed in enumerate(thinned):
         for first, part in enumerate(parts):
-            seen = run(known, [*part, *returned])
+            seen: Feed = {**(feed if first == 0 else {}), **fetch(feed, part)}
             sizes |= {name: seen[name].nbytes for name in part}
-            for position, (key, total) in enumerate(sums.items()):
-                layer = watched[key]
-                name = names[layer.source]
-                if name in part or (name in own and first == 0):
-                    most = -(-max(VECTORS_PER_INPUT * layer.matrix.reduced, LEAST_VECTORS) // len(feeds))
-                    values = known[name] if name in own else seen[name]
-                    total.add(layer.observe(values, most, Random(number, position)))
-            if first + 1 == len(parts):
-                state = {} if (number + 1) % steps == 0 else {pair.input: seen[pair.output] for pair in states}
+            for position, (key, layer) in enumerate(watched.items()):
+                if names[layer.source] in seen:
+                    most = -(-max(VECTORS_PER_INPUT * layer.matrix.reduced, LEAST_VECTORS) // len(thinned))
+                    sums[key].add(layer.observe(seen[names[layer.source]], most, Random(number, position)))
         if number == 0:
             parts = _parts(sizes)
     joined = {name: _joined(found, sums) for name, found in layers.items()}
     return {name: moments for name, moments in joined.items() if moments is not None}
+
+
+def _layers(network: Network, graph: onnx.GraphProto, usage: Usage) -> dict[str, list[Layer]]:
+    """The layers of every weight, as long as there is room for their moments."""
+    layers: dict[str, list[Layer]] = {}
+    room = MOST_MOMENT_BYTES
+    for weight in network.weights:
+        found = layers_of(graph, weight.name, weight.values.shape, usage)
+        if not found or found[0].matrix.reduced > MOST_REDUCED:
+            continue
+        matrix = found[0].matrix
+        size = 8 * matrix.groups * matrix.reduced**2
+        if size <= room:
+            room -= size
+            layers[weight.name] = found
+    return layers
+
+
+def _thinned(network: Network, feeds: Sequence[Feed]) -> list[Feed]:
+    """Feeds, evenly spread, that take about :data:`WORK`; every one is run a few times."""
+    count = max(1, min(len(feeds), int(WORK / (2 * max(operations(network, feeds[0]), 1.0)))))
+    return [feeds[number * len(feeds) // count] for number in range(count)]
 
 
 def _parts(sizes: Mapping[str, int]) -> list[list[str]]:
@@ -155,5 +153,4 @@ def _joined(layers: Sequence[Layer], sums: Mapping[tuple[object, ...], _Sum]) ->
     if count == 0 or len(found) < len(layers):
         return None
     second = sum(total.second for total in found[1:]) + found[0].second
-    first = sum(total.first for total in found[1:]) + found[0].first
-    return Moments(layers[0].matrix, second / count, first / count, count)
+    return Moments(layers[0].matrix, second / count, count)

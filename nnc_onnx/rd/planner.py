@@ -180,12 +180,13 @@ def study_model(
     states: tuple[StatePair, ...] = ()
     inputs = [describe(value, network.hollow.graph) for value in network.inputs]
     feedback: FeedbackCoder | None = None
+    notes: list[str] = []
     if calibration is not None:
         basis: Basis = "calibration"
         feeds = load_calibration(calibration, inputs)
         effective = effort(network, feeds[0], len(feeds), len(PROBE_BITS))
         deviation = Deviation(network, _spread(feeds, effective.samples))
-        feedback = FeedbackCoder(observe(network, feeds), executor)
+        feedback, notes = _feedback(network, feeds, executor)
         check = Deviation(network, _spread(feeds, min(CHECK_SAMPLES, len(feeds))))
     else:
         basis = "synthetic"
@@ -201,7 +202,6 @@ def study_model(
     items, silent = measure_items(
         weights, deviation, effective.probes, options.qp_density, options.method, executor, report, feedback
     )
-    notes = []
     if silent == len(items) and items:
         raise CannotRunError("the outputs react to none of the weights on these inputs")
     if silent:
@@ -223,6 +223,14 @@ def study_model(
         tuple(notes),
         feedback,
     )
+
+
+def _feedback(network: Network, feeds: list[Feed], executor: Executor) -> tuple[FeedbackCoder | None, list[str]]:
+    """What codes the weights whose inputs can be seen, and what the user should know."""
+    try:
+        return FeedbackCoder(observe(network, feeds), executor), []
+    except CannotRunError as error:
+        return None, [f"coded without error feedback: {error.message}"]
 
 
 def _spread(feeds: list[Feed], count: int) -> list[Feed]:
