@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from further import SOURCES
 from methods import OURS
 from peer_nncodec import LABEL
 from table import Row
 
 from nnc_onnx.rd.charts import Axis, Level, Point, Series, chart, standalone
 
+UNITS = {
+    "efficientnet_lite0": "top-1 %",
+    "ppocr4_rec": "characters %",
+    "ppocr_cls": "accuracy %",
+    "magika": "accuracy %",
+    "silero_vad": "ROC AUC %",
+    "minilm_l6": "Spearman x 100",
+    "nsnet2": "SI-SDR dB",
+} | {name: source.unit for name, source in SOURCES.items()}
+"""What the metrics of known models are."""
+
 WIDEST = 30.0
 """Points above this per cent of the original are left out, where all metrics are kept."""
 
 
-def plot(rows: Sequence[Row], model: str, target: Path, unit: str = "metric") -> None:
+def plot(rows: Sequence[Row], model: str, target: Path) -> None:
     """Write the curves of ours and NNCodec's for one model, and the points of other peers."""
+    unit = UNITS.get(model, "metric")
     mine = [row for row in rows if row.model == model and not row.failure and row.percent <= WIDEST]
     if not mine:
         raise SystemExit(f"no rows for {model}")

@@ -86,13 +86,13 @@ def test_held_out_rows_are_apart_but_for_models_judged_no_other_way():
 
 
 def test_points_of_curves_are_in_plots_only(tmp_path):
-    rows = [row("a", f"onnx-nnc --target-ratio {n}%", n, 80 + n, "curve") for n in range(4, 10)]
-    rows += [row("a", f"NNCodec qp {-n}", n, 70 + n) for n in range(4, 10)]
+    rows = [row("nsnet2", f"onnx-nnc --target-ratio {n}%", n, 80 + n, "curve") for n in range(4, 10)]
+    rows += [row("nsnet2", f"NNCodec qp {-n}", n, 70 + n) for n in range(4, 10)]
     assert "target-ratio" not in table(rows) and "target-ratio" not in summary(rows)
-    plot(rows, "a", tmp_path / "a.svg", "top-1 %")
+    plot(rows, "nsnet2", tmp_path / "a.svg")
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     points = [c for c in root.iter("{http://www.w3.org/2000/svg}circle") if c.get("cy") != "14"]
-    assert len(points) == 12 and "top-1 %" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert len(points) == 12 and "SI-SDR dB" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_halves_share_no_sample_and_lose_none(tmp_path):
