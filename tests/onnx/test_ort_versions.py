@@ -14,7 +14,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nnc_onnx.carriage import ELEMENT_TYPES
 
@@ -52,7 +52,7 @@ def install(request: pytest.FixtureRequest, release: str, others: tuple[str, ...
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """One model with a chain of layers and a tensor of every element type; its inputs; what must come out."""
+    """A model with a chain of layers, a tensor of every element type and a table; its inputs; what must come out."""
     folder = tmp_path_factory.mktemp("versions")
     made, packed = models.chain(4, 96, 40)
     expected = {}
@@ -62,10 +62,16 @@ def folder(tmp_path_factory) -> Path:
         made.graph.node.insert(0, item.node)
         made.graph.initializer.append(item.initializer)
         made.graph.node.append(helper.make_node("Cast", [name], [f"{name}.double"], to=TensorProto.DOUBLE))
-        made.graph.output.append(
-            helper.make_tensor_value_info(f"{name}.double", TensorProto.DOUBLE, [11, 13])
-        )
+        made.graph.output.append(helper.make_tensor_value_info(f"{name}.double", TensorProto.DOUBLE, [11, 13]))
         expected[f"{name}.double"] = item.values.astype(np.float64)
+    table = models.weights(300, 40)
+    item = models.Packed("table", table, bits=models.payload(table, "table", scan_order=1))
+    rows = np.array([[5, -1], [299, 5]])
+    made.graph.node.insert(0, item.node)
+    made.graph.initializer.extend([item.initializer, numpy_helper.from_array(rows, "indices")])
+    made.graph.node.append(helper.make_node("Gather", ["table", "indices"], ["rows"]))
+    made.graph.output.append(helper.make_tensor_value_info("rows", TensorProto.FLOAT, [2, 2, 40]))
+    expected["rows"] = item.values[rows]
     x = models.weights(3, 40, seed=9)
     h = x
     for item in packed:
