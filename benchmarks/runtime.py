@@ -28,8 +28,8 @@ EVALUATION = Path(__file__).resolve().parents[2] / "shared" / "eval" / "models"
 CONFIGURATIONS = ("plain", "lazy", "cache 50 %", "cache 100 %", "int8")
 BEGIN, END = "<!-- begin: benchmarks/runtime.py -->", "<!-- end: benchmarks/runtime.py -->"
 HEADER = (
-    "| model, batch | | create | first | median | x plain | peak | x plain | constants | change |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    "| model, batch | | create | first | median | x plain | processor, x plain | peak | x plain | constants | change |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -98,7 +98,7 @@ def measure(case: Case, plain: Path, folder: Path, threads: int, configurations:
 def cells(row: BenchRow) -> list[str]:
     """The cells of a row from the configuration on."""
     if row.failure is not None:
-        return [row.name, row.failure, *[""] * 7]
+        return [row.name, row.failure, *[""] * 8]
     change = "" if row.mode == "plain" or row.output_change is None else f"{row.output_change:.1e}"
     return [
         row.name,
@@ -106,6 +106,7 @@ def cells(row: BenchRow) -> list[str]:
         f"{1e3 * row.first_seconds:.1f} ms",
         f"{1e3 * row.median_seconds:.1f} ms",
         f"{row.relative or 0:.2f}",
+        f"{row.relative_processor or 0:.2f}",
         f"{(row.peak_bytes or 0) / 1e6:.0f} MB",
         f"{row.relative_peak or 0:.2f}",
         f"{row.constant_bytes / 1e6:.0f} MB",
@@ -121,7 +122,7 @@ def table(reports: list[tuple[str, BenchReport]]) -> str:
             label = f"{name}, {report.batch}" if row is report.rows[0] else ""
             lines.append("| " + " | ".join([label, *cells(row)]) + " |")
     first = reports[0][1]
-    lines += ["", f"{first.runtime}, {first.threads or 'default'} threads; median of the runs after the first one."]
+    lines += ["", f"{first.runtime}, {first.threads or 'default'} threads; medians of the runs after the first one."]
     return "\n".join(lines) + "\n"
 
 
