@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAMPING = 0.01
-"""Share of the mean second moment added to all of them. With 0.1 outputs change up to half more; less than this would
-trust a few dozen inputs too much."""
+"""Share of the mean second moment that is added to all of them."""
 
+SPARSE_DAMPING = 0.03
+"""The same per input of the layer and vector seen: few vectors leave directions open that other data take. Judged by
+data that the moments did not see, this is best or nearly so from 0.01 to 20 inputs per vector."""
 
 LAMBDA = 0.2
 """Price of a bit in squared steps of a weight of average importance. At equal output error it saves 2 to 5 % of
@@ -43,7 +45,8 @@ class FeedbackCoder:
 
         def factorised(known: Moments) -> Feedback:
             matrix = known.matrix
-            return feedback_of(known.mean, matrix.rows, matrix.cols, across=matrix.across, damping=DAMPING)
+            damping = DAMPING + SPARSE_DAMPING * matrix.reduced / known.vectors
+            return feedback_of(known.mean, matrix.rows, matrix.cols, across=matrix.across, damping=damping)
 
         self._feedback = dict(zip(moments, executor.map(factorised, moments.values()), strict=True))
 
