@@ -149,8 +149,13 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         self, options: ort.SessionOptions, providers: Providers | None
     ) -> Iterator[str | os.PathLike[str] | bytes]:
         """What onnxruntime makes the session of; sets :attr:`plan`. Errors in the block become typed ones."""
-        source = self._nnc_source
+        source = ready = self._nnc_source
         only_cpu = settings.uses_only_cpu(providers, options)
+        folder = _external_folder(options)
+        if folder is not None and not isinstance(source, bytes):
+            # The model's own file is not in the folder that its external data are in.
+            with model_bytes(source) as data:
+                source = bytes(data)
         plan = plan_session(source, self._nnc_wishes, only_cpu=only_cpu, is_ort_format=self._nnc_is_ort_format)
         with contextlib.ExitStack() as stack:
             if plan.mode in ("lazy", "cache"):
@@ -159,13 +164,16 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
             if plan.model is not None:
                 from .staging import staged
 
-                folder = _external_folder(options)
                 model = plan.model if folder is None else plan.model._replace(folder=Path(folder))
-                source = stack.enter_context(
+                path = stack.enter_context(
                     staged(model, plan.constants, rewrites=plan.rewrites, substitutes=plan.substitutes)
                 )
+                ready = path
+                if folder is not None:
+                    options.add_session_config_entry(_EXTERNAL_FOLDER, os.fspath(path.parent))
+                    stack.callback(options.add_session_config_entry, _EXTERNAL_FOLDER, folder)
             try:
-                yield source
+                yield ready
             except Exception as error:
                 raise_typed(error)
                 raise
@@ -229,6 +237,6 @@ def is_packed(head: ModelHead) -> bool:
 
 def _external_folder(options: ort.SessionOptions) -> str | None:
     try:
-        return str(options.get_session_config_entry(_EXTERNAL_FOLDER))
+        return str(options.get_session_config_entry(_EXTERNAL_FOLDER)) or None
     except RuntimeError:
         return None

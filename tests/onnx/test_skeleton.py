@@ -106,6 +106,22 @@ def test_values_from_every_place_survive(path):
             assert np.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("wishes", [{"mode": "eager"}, {"mode": "cache", "cache_bytes": 0.6}])
+def test_external_data_in_a_folder_that_the_options_name(tmp_path, wishes):
+    made, _ = models.chain(2, 160, 96)
+    (tmp_path / "data").mkdir()
+    written = models.save_external(made, tmp_path / "data" / "m.onnx")
+    path = tmp_path / "m.onnx"
+    written.rename(path)
+    options = ort.SessionOptions()
+    key = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(key, str(tmp_path / "data"))
+    for source in (path, path.read_bytes()):
+        session = InferenceSession(source, options, providers=CPU, **wishes)
+        assert session.run(None, {"x0": models.weights(3, 96, seed=2)})[0].shape == (3, 96)
+        assert options.get_session_config_entry(key) == str(tmp_path / "data")
+
+
 def test_payload_that_a_constant_and_a_coded_tensor_share():
     array = models.weights(64, 64)
     item, twin = models.Packed("A", array), models.Packed("B", array, bits=models.payload(array, "A"))
