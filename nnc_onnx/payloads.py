@@ -55,6 +55,7 @@ class GroupUnits:
     def __init__(self) -> None:
         self._lock = Lock()
         self._whole: memoryview | None = None
+        self._digest: str | None = None
         self._units: list[bytes] = []
         self._head = 0
 
@@ -64,6 +65,14 @@ class GroupUnits:
             if self._whole is None:
                 self._whole = _checked(tensor, folder)
             return self._whole
+
+    def digest(self, tensor: PackedTensor, folder: Path) -> str:
+        """SHA-256 of the payload as the manifest has it, computed once for all tensors of the group."""
+        whole = self.whole(tensor, folder)
+        with self._lock:
+            if self._digest is None:
+                self._digest = payload_digest(whole)
+            return self._digest
 
     def unit(self, tensor: PackedTensor, folder: Path) -> memoryview:
         """A bitstream with the data unit of `tensor` alone.
@@ -131,13 +140,6 @@ def read_payload(tensor: PackedTensor, model: Model) -> memoryview:
     """
     if tensor.group is not None:
         return tensor.group.unit(tensor, model.folder)
-    return _checked(tensor, model.folder)
-
-
-def whole_payload(tensor: PackedTensor, model: Model) -> memoryview:
-    """The whole payload that `tensor` comes from, checked as by :func:`read_payload`."""
-    if tensor.group is not None:
-        return tensor.group.whole(tensor, model.folder)
     return _checked(tensor, model.folder)
 
 
@@ -246,7 +248,11 @@ def check_digest(tensor: PackedTensor, model: Model, expected: str) -> None:
     Raises:
         CarriageError: it differs, or :func:`read_payload` fails.
     """
-    if payload_digest(whole_payload(tensor, model)) != expected:
+    if tensor.group is not None:
+        found = tensor.group.digest(tensor, model.folder)
+    else:
+        found = payload_digest(_checked(tensor, model.folder))
+    if found != expected:
         raise CarriageError("SHA-256 of the payload is not the manifest's", tensor=tensor.decode.output)
 
 
