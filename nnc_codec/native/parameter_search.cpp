@@ -21,26 +21,11 @@ class Trial {
     }
     still_ = false;
   }
-  // Takes a bin; true if there is no room for another.
-  NNC_INLINE bool add(std::uint32_t bit) {
-    word_ = (word_ << 1) | bit;
-    if (__builtin_expect(++bits_ < 64, 1)) return false;
-    words_[count_++] = word_;
-    zero_words_ += word_ == 0;
-    bits_ = 0;
+  // Takes 64 bins; true if there is no room for more.
+  bool add(std::uint64_t word) {
+    words_[count_++] = word;
+    zero_words_ += word == 0;
     return full();
-  }
-  // The same for up to `count` zeros; returns how many were taken.
-  std::uint64_t add_zeros(std::uint64_t count) {
-    const std::uint64_t n = std::min<std::uint64_t>(count, 64 - bits_);
-    word_ = n < 64 ? word_ << n : 0;
-    bits_ += static_cast<std::uint32_t>(n);
-    if (bits_ == 64) {
-      words_[count_++] = word_;
-      zero_words_ += word_ == 0;
-      bits_ = 0;
-    }
-    return n;
   }
   bool full() const { return count_ == kWords; }
   std::uint32_t waiting() const { return count_ - first_; }
@@ -68,9 +53,8 @@ class Trial {
     }
     empty();
   }
-  void try_rest() {
-    if (bits_) try_bins(lanes_, word_ & ((std::uint64_t{1} << bits_) - 1), static_cast<int>(bits_), cost_);
-    bits_ = 0;
+  void try_rest(std::uint64_t word, int bins) {
+    if (bins) try_bins(lanes_, word & ((std::uint64_t{1} << bins) - 1), bins, cost_);
   }
   std::uint8_t best() const {
     std::uint64_t least = cost_[0];
@@ -91,8 +75,6 @@ class Trial {
   }
   void empty() { first_ = count_ = zero_words_ = 0; }
 
-  std::uint64_t word_ = 0;
-  std::uint32_t bits_ = 0;                 // of word_
   std::uint32_t first_ = 0, count_ = 0;    // full words not yet tried
   std::uint32_t zero_words_ = 0;
   bool still_ = false;
@@ -104,25 +86,27 @@ class Trial {
 
 class Search {
  public:
-  explicit Search(std::uint32_t models) : trials_(models) { restart(); }
-  void bin(std::uint32_t model, bool bit) {
-    if (trials_[model].add(bit)) make_room(trials_[model]);
-  }
+  explicit Search(std::uint32_t models) : trials_(models), open_(models, kEmpty) { restart(); }
+  void bin(std::uint32_t model, bool bit) { add(model, bit); }
   void bypass(std::uint32_t, unsigned) {}
   void bins(const std::uint16_t* list, std::size_t count) {
-    Trial* const trials = trials_.data();
-    for (std::size_t i = 0; i < count; ++i) {
-      Trial& t = trials[list[i] >> 1];
-      if (__builtin_expect(t.add(list[i] & 1u), 0)) make_room(t);
-    }
+    for (std::size_t i = 0; i < count; ++i) add(list[i] >> 1, list[i] & 1u);
   }
   // The order among models does not matter here.
   void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
     for (std::uint32_t i = 0; i < length && i < count; ++i) {
-      Trial& t = trials_[cycle[i]];
+      const std::uint32_t model = cycle[i];
       for (std::uint64_t own = (count - i + length - 1) / length; own;) {
-        own -= t.add_zeros(own);
-        if (t.full()) make_room(t);
+        const std::uint64_t room = static_cast<std::uint64_t>(__builtin_clzll(open_[model])) + 1;
+        const std::uint64_t n = std::min(own, room);
+        own -= n;
+        if (n < room) {
+          open_[model] <<= n;
+        } else {
+          const std::uint64_t word = n < 64 ? open_[model] << n : 0;
+          open_[model] = kEmpty;
+          close(model, word);
+        }
       }
     }
   }
@@ -138,6 +122,21 @@ class Search {
   }
 
  private:
+  // Bins that fill no word yet, below a one that marks their number.
+  static constexpr std::uint64_t kEmpty = 1;
+
+  NNC_INLINE void add(std::uint32_t model, std::uint32_t bit) {
+    const std::uint64_t before = open_[model];
+    const std::uint64_t word = before << 1 | bit;
+    open_[model] = word;
+    if (__builtin_expect(before >> 63, 0)) {
+      open_[model] = kEmpty;
+      close(model, word);
+    }
+  }
+  void close(std::uint32_t model, std::uint64_t word) {
+    if (trials_[model].add(word)) make_room(trials_[model]);
+  }
   // The trial other than `busy` with the most words that are worth company.
   Trial* partner(const Trial& busy) {
     Trial* best = nullptr;
@@ -158,13 +157,17 @@ class Search {
         Trial::pair(t, *other);
       }
       t.try_full_words();
-      t.try_rest();
+    }
+    for (std::size_t i = 0; i < trials_.size(); ++i) {
+      trials_[i].try_rest(open_[i], 63 - __builtin_clzll(open_[i]));
+      open_[i] = kEmpty;
     }
   }
   void restart() {
     for (Trial& t : trials_) t.start();
   }
   std::vector<Trial> trials_;
+  std::vector<std::uint64_t> open_;
 };
 
 }  // namespace

@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::size_t kSample = std::size_t{1} << 16;  // weights that choose the parameter sets
 
-std::uint32_t cost_of(const Model& m, unsigned bit) {
-  return cost_table().bit[bit][static_cast<std::size_t>((m.q >> 3) + 512)];
+std::uint32_t cost_of(const CostTable& costs, const Model& m, unsigned bit) {
+  return costs.bit[bit][static_cast<std::size_t>((m.q >> 3) + 512)];
 }
 
 // Emit of emit_magnitude(): moves the models.
@@ -22,14 +22,6 @@ struct Mover {
   Model* models;
   void bin(std::uint32_t model, bool bit) { models[model].update(bit); }
   void bypass(std::uint32_t, unsigned) {}
-};
-
-// Emit of emit_magnitude(): adds up costs.
-struct Meter {
-  const Model* models;
-  std::uint32_t cost = 0;
-  void bin(std::uint32_t model, bool bit) { cost += cost_of(models[model], bit); }
-  void bypass(std::uint32_t, unsigned bits) { cost += bits * kBypassCost; }
 };
 
 }  // namespace
@@ -51,13 +43,14 @@ void RateModel::code(std::int32_t level, std::uint32_t state) {
 }
 
 void RateModel::tabulate(RateTables& t) const {
+  const CostTable& costs = cost_table();
   const auto rate = [this](std::uint32_t cost) { return scale_ * static_cast<float>(cost); };
   for (std::uint32_t nb = 0; nb < 3; ++nb)
     for (std::uint32_t s = 0; s < 8; ++s) {
       const Model& sig = models_[layout_.sig + 3 * s + nb];
-      t.zero[nb][s] = rate(cost_of(sig, 0));
+      t.zero[nb][s] = rate(cost_of(costs, sig, 0));
       for (std::uint32_t negative = 0; negative < 2; ++negative)
-        t.some[negative][nb][s] = rate(cost_of(sig, 1) + cost_of(models_[layout_.sign + nb], negative));
+        t.some[negative][nb][s] = rate(cost_of(costs, sig, 1) + cost_of(costs, models_[layout_.sign + nb], negative));
     }
   t.doubling = rate(2 * kBypassCost);
   for (std::uint32_t negative = 0; negative < 2; ++negative) {
@@ -67,16 +60,16 @@ void RateModel::tabulate(RateTables& t) const {
     std::uint32_t m = 1;
     for (; m <= unary_ && m < RateTables::kMagnitudes; ++m) {
       const Model& greater = models_[layout_.gt + 2 * (m - 1) + negative];
-      t.magnitude[negative][m] = rate(passed + cost_of(greater, 0));
-      passed += cost_of(greater, 1);
+      t.magnitude[negative][m] = rate(passed + cost_of(costs, greater, 0));
+      passed += cost_of(costs, greater, 1);
     }
     const std::uint32_t base = m;
     std::uint32_t prefix = passed;
     for (std::uint32_t k = 0; k < 31 && m < RateTables::kMagnitudes; ++k) {
-      const std::uint32_t cost = prefix + cost_of(models_[layout_.esc + k], 0) + k * kBypassCost;
+      const std::uint32_t cost = prefix + cost_of(costs, models_[layout_.esc + k], 0) + k * kBypassCost;
       const std::uint32_t end = std::min(RateTables::kMagnitudes, base + (2u << k) - 1);
       for (; m < end; ++m) t.magnitude[negative][m] = rate(cost);
-      prefix += cost_of(models_[layout_.esc + k], 1);
+      prefix += cost_of(costs, models_[layout_.esc + k], 1);
     }
   }
 }

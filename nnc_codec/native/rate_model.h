@@ -28,6 +28,8 @@ class RateModel {
  public:
   // `sets`: parameter set per model index.
   RateModel(std::uint32_t unary_length, const std::vector<std::uint8_t>& sets, float lambda);
+  // Sets the neighbour class of the next level, where levels before it were left out.
+  void enter(std::uint32_t neighbour) { neighbour_ = neighbour; }
   // One level in coding order, coded in `state`.
   void code(std::int32_t level, std::uint32_t state);
   // Rates of the next levels.

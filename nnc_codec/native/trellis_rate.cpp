@@ -22,9 +22,11 @@ namespace nnc {
 namespace {
 
 constexpr std::size_t kBlock = 64;               // weights between two looks at the rates
-// The models follow every block at first and then one in four, which serves as well at a fraction of the time.
+// The models follow every block at first and then one in four and one in eight, which serves nearly as well at a fraction
+// of the time.
 constexpr std::size_t kFollowed = 32;
-bool follows(std::size_t block) { return block < kFollowed || block % 4 == 0; }
+constexpr std::size_t kOften = 1024;
+bool follows(std::size_t block) { return block < kFollowed || block % (block < kOften ? 4 : 8) == 0; }
 
 // Costs of the survivors, whether their last level was not zero, and the neighbour class it has then.
 struct Survivors {
@@ -72,7 +74,51 @@ void forward_portable(const float* w, std::size_t n, double scale, const RateTab
 }
 
 #ifdef NNC_AVX2
-// One lane per state.
+// What the search needs of each weight of a block: error and rate of the candidate in every slot, error of the zero, sign.
+struct Candidates {
+  alignas(32) float slot[4][kBlock];
+  alignas(32) float zero[kBlock];
+  alignas(32) std::int32_t negative[kBlock];
+
+  NNC_TARGET_AVX2 void fill(const float* w, std::size_t n, double scale, const RateTables& rates) {
+    constexpr std::int32_t kTop = RateTables::kMagnitudes - 1;
+    const __m128i one = _mm_set1_epi32(1);
+    alignas(16) float tail[4];
+    for (std::size_t i = 0; i < n; i += 4) {
+      const float* from = w + i;
+      if (n - i < 4) {
+        std::fill(std::copy(from, w + n, tail), tail + 4, 0.0f);
+        from = tail;
+      }
+      const __m128 weight = _mm_loadu_ps(from);
+      const __m128i below = _mm_castps_si128(_mm_cmplt_ps(weight, _mm_setzero_ps()));
+      const __m256d scaled = _mm256_mul_pd(_mm256_set1_pd(scale), _mm256_cvtps_pd(weight));
+      const __m256d o = _mm256_andnot_pd(_mm256_set1_pd(-0.0), scaled);
+      const __m128 whole = _mm256_cvtpd_ps(o);
+      _mm_store_ps(zero + i, _mm_mul_ps(whole, whole));
+      _mm_store_si128(reinterpret_cast<__m128i*>(negative + i), _mm_srli_epi32(below, 31));
+      // lowest_candidate() of four.
+      const __m128i lo = _mm_max_epi32(_mm_sub_epi32(_mm256_cvttpd_epi32(o), one), one);
+      const __m128i first = _mm_and_si128(below, _mm_set1_epi32(RateTables::kMagnitudes));
+      for (int s = 0; s < 4; ++s) {
+        const __m128i m = _mm_add_epi32(lo, _mm_and_si128(_mm_sub_epi32(_mm_set1_epi32(s), lo), _mm_set1_epi32(3)));
+        const __m128 e = _mm256_cvtpd_ps(_mm256_sub_pd(o, _mm256_cvtepi32_pd(m)));
+        const __m128i level = _mm_srli_epi32(_mm_add_epi32(m, one), 1);
+        const __m128i in_table = _mm_min_epi32(level, _mm_set1_epi32(kTop));
+        __m128 rate = _mm_i32gather_ps(rates.magnitude[0], _mm_add_epi32(first, in_table), 4);
+        if (__builtin_expect(_mm_movemask_epi8(_mm_cmpgt_epi32(level, _mm_set1_epi32(kTop))), 0)) {
+          alignas(16) std::uint32_t each[4];
+          _mm_store_si128(reinterpret_cast<__m128i*>(each), level);
+          rate = _mm_setr_ps(rates.of(from[0] < 0, each[0]), rates.of(from[1] < 0, each[1]), rates.of(from[2] < 0, each[2]),
+                             rates.of(from[3] < 0, each[3]));
+        }
+        _mm_store_ps(slot[s] + i, _mm_add_ps(_mm_mul_ps(e, e), rate));
+      }
+    }
+  }
+};
+
+// One lane per state; at most kBlock weights.
 NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, const RateTables& rates, Survivors& at,
                                   Decision* decisions) {
   __m256 cost = _mm256_load_ps(at.cost);
@@ -80,43 +126,32 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, c
   std::uint32_t neighbour = at.neighbour;
   const __m256i even_from = _mm256_setr_epi32(0, 2, 4, 6, 7, 5, 3, 1);
   const __m256i odd_from = _mm256_setr_epi32(4, 6, 0, 2, 3, 1, 7, 5);
-  const __m128i slots = _mm_set_epi32(3, 2, 1, 0);
+  const __m256 ones = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+  constexpr int kOddStates = 0xAA;
+  Candidates ahead;
+  ahead.fill(w, n, scale, rates);
   for (std::size_t i = 0; i < n; ++i) {
-    const double o = std::fabs(scale * static_cast<double>(w[i]));
-    const std::uint32_t negative = w[i] < 0;
-    const __m128i base = _mm_set1_epi32(lowest_candidate(o));
-    const __m128i m = _mm_add_epi32(base, _mm_and_si128(_mm_sub_epi32(slots, base), _mm_set1_epi32(3)));
-    const __m128 e = _mm256_cvtpd_ps(_mm256_sub_pd(_mm256_set1_pd(o), _mm256_cvtepi32_pd(m)));
-    const __m128i level = _mm_srli_epi32(_mm_add_epi32(m, _mm_set1_epi32(1)), 1);
-    __m128 rate;
-    if (__builtin_expect(o < 2 * RateTables::kMagnitudes - 8, 1)) {
-      rate = _mm_i32gather_ps(rates.magnitude[negative], level, 4);
-    } else {
-      alignas(16) std::uint32_t each[4];
-      _mm_store_si128(reinterpret_cast<__m128i*>(each), level);
-      rate = _mm_setr_ps(rates.of(negative, each[0]), rates.of(negative, each[1]), rates.of(negative, each[2]),
-                         rates.of(negative, each[3]));
-    }
-    const __m128 slot = _mm_add_ps(_mm_mul_ps(e, e), rate);
-    const __m256 both = _mm256_set_m128(slot, slot);
-    const float whole = static_cast<float>(o);
-    const __m256 distance = _mm256_set1_ps(whole * whole);
-
-    const __m256 zero_rate = _mm256_blendv_ps(_mm256_load_ps(rates.zero[0]), _mm256_load_ps(rates.zero[neighbour]), some);
-    const __m256 sign =
-        _mm256_blendv_ps(_mm256_load_ps(rates.some[negative][0]), _mm256_load_ps(rates.some[negative][neighbour]), some);
-    const __m256 none = _mm256_add_ps(zero_rate, distance);
-    const __m256 even_level = _mm256_add_ps(sign, _mm256_permute_ps(both, 0xCC));  // slots 0 3 0 3 ...
-    const __m256 odd_level = _mm256_add_ps(sign, _mm256_permute_ps(both, 0x66));   // slots 2 1 2 1 ...
-    const __m256 zero = _mm256_permutevar8x32_ps(_mm256_cmp_ps(none, even_level, _CMP_LT_OQ), even_from);
-    const __m256 even = _mm256_permutevar8x32_ps(_mm256_add_ps(cost, _mm256_min_ps(none, even_level)), even_from);
-    const __m256 odd = _mm256_permutevar8x32_ps(_mm256_add_ps(cost, odd_level), odd_from);
+    const std::size_t negative = static_cast<std::size_t>(ahead.negative[i]);
+    const __m256 even_slot = _mm256_blend_ps(_mm256_broadcast_ss(ahead.slot[0] + i), _mm256_broadcast_ss(ahead.slot[3] + i), kOddStates);
+    const __m256 odd_slot = _mm256_blend_ps(_mm256_broadcast_ss(ahead.slot[2] + i), _mm256_broadcast_ss(ahead.slot[1] + i), kOddStates);
+    // Both cases of the neighbour are ready when it is known which one it is.
+    const __m256 distance = _mm256_broadcast_ss(ahead.zero + i);
+    const __m256 sign_a = _mm256_load_ps(rates.some[negative][0]), sign_b = _mm256_load_ps(rates.some[negative][neighbour]);
+    const __m256 none_a = _mm256_add_ps(_mm256_load_ps(rates.zero[0]), distance);
+    const __m256 none_b = _mm256_add_ps(_mm256_load_ps(rates.zero[neighbour]), distance);
+    const __m256 level_a = _mm256_add_ps(sign_a, even_slot), level_b = _mm256_add_ps(sign_b, even_slot);
+    const __m256 even_term = _mm256_blendv_ps(_mm256_min_ps(none_a, level_a), _mm256_min_ps(none_b, level_b), some);
+    const __m256 odd_term = _mm256_blendv_ps(_mm256_add_ps(sign_a, odd_slot), _mm256_add_ps(sign_b, odd_slot), some);
+    const __m256 is_zero = _mm256_blendv_ps(_mm256_cmp_ps(none_a, level_a, _CMP_LT_OQ),
+                                            _mm256_cmp_ps(none_b, level_b, _CMP_LT_OQ), some);
+    const __m256 zero = _mm256_permutevar8x32_ps(is_zero, even_from);
+    const __m256 even = _mm256_permutevar8x32_ps(_mm256_add_ps(cost, even_term), even_from);
+    const __m256 odd = _mm256_permutevar8x32_ps(_mm256_add_ps(cost, odd_term), odd_from);
     const __m256 take_odd = _mm256_cmp_ps(odd, even, _CMP_LT_OQ);
     cost = _mm256_min_ps(odd, even);
-    const __m256 ones = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
     some = _mm256_or_ps(take_odd, _mm256_andnot_ps(zero, ones));
     decisions[i] = static_cast<Decision>(_mm256_movemask_ps(take_odd) | _mm256_movemask_ps(zero) << 8);
-    neighbour = 2 - negative;
+    neighbour = 2 - static_cast<std::uint32_t>(negative);
   }
   _mm256_store_ps(at.cost, cost);
   _mm256_store_si256(reinterpret_cast<__m256i*>(at.some), _mm256_castps_si256(some));
@@ -131,6 +166,19 @@ void forward(const float* w, std::size_t n, double scale, const RateTables& rate
   forward_portable(w, n, scale, rates, at, decisions);
 }
 
+void finish_portable(const float* w, std::size_t n, double scale, const float* cost, const Decision* decisions,
+                     std::uint8_t* choice, std::int32_t* out) {
+  trace_back(n, cost, decisions, choice);
+  to_multiples(w, n, scale, choice, out);
+}
+#ifdef NNC_AVX2
+NNC_TARGET_AVX2 void finish_avx2(const float* w, std::size_t n, double scale, const float* cost, const Decision* decisions,
+                                 std::uint8_t* choice, std::int32_t* out) {
+  trace_back(n, cost, decisions, choice);
+  to_multiples(w, n, scale, choice, out);
+}
+#endif
+
 void dependent(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
   std::vector<Decision> decisions(count);
   std::vector<std::uint8_t> choice(count);
@@ -144,6 +192,7 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
     const bool follow = follows(done / kBlock);
     if (stale) model.tabulate(rates);
     stale = follow;
+    const Survivors entered = at;
     forward(w + done, n, scale, rates, at, decisions.data() + done);
     const float* const least = std::min_element(at.cost, at.cost + 8);
     const float lowest = *least;
@@ -153,6 +202,7 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
     Trace trace{decisions.data() + done, choice.data() + done, static_cast<unsigned>(least - at.cost)};
     for (std::size_t i = n; i-- > 0;) trace.step(i);
     std::uint32_t state = trace.state;
+    model.enter(entered.some[state] ? entered.neighbour : 0);
     for (std::size_t i = 0; i < n; ++i) {
       const std::int32_t m = multiple_at(w[done + i], scale, choice[done + i]);
       const std::int32_t level = level_of(m, state);
@@ -160,8 +210,10 @@ void dependent(const float* w, std::size_t count, double scale, RateModel& model
       state = kNextState[state][level & 1];
     }
   }
-  trace_back(count, at.cost, decisions.data(), choice.data());
-  to_multiples(w, count, scale, choice.data(), out);
+#ifdef NNC_AVX2
+  if (has_avx2()) return finish_avx2(w, count, scale, at.cost, decisions.data(), choice.data(), out);
+#endif
+  finish_portable(w, count, scale, at.cost, decisions.data(), choice.data(), out);
 }
 
 void uniform(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
@@ -172,6 +224,7 @@ void uniform(const float* w, std::size_t count, double scale, RateModel& model, 
     if (i % kBlock == 0) {
       if (follow) model.tabulate(rates);
       follow = follows(i / kBlock);
+      model.enter(neighbour);
     }
     const double o = std::fabs(scale * static_cast<double>(w[i]));
     const std::uint32_t negative = w[i] < 0;
