@@ -87,6 +87,8 @@ def row_rewrite(tables: Iterable[Table]) -> Callable[[onnx.ModelProto], None]:
 
 
 def _replace(use: Use, tensor: PackedTensor, usage: Usage) -> None:
+    from onnx import helper
+
     node = use.node
     if node is None:
         return
@@ -98,8 +100,6 @@ def _replace(use: Use, tensor: PackedTensor, usage: Usage) -> None:
     node.domain = DOMAIN
     node.input[0] = decode.payload
     del node.attribute[:]
-    from onnx import helper
-
     node.attribute.append(helper.make_attribute("shape", list(decode.shape)))
     node.attribute.append(helper.make_attribute("crc32", decode.crc32))
 

@@ -158,10 +158,10 @@ ort::Status* GatherKernel::run(ort::KernelContext* context) {
   std::vector<std::uint64_t> rows;
   if (ort::Status* status = read_indices(context, &shape, &rows)) return status;
   shape.insert(shape.end(), input_.shape().begin() + 1, input_.shape().end());
+  ort::Value* output = nullptr;
   void* memory = nullptr;
-  if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape.data(), shape.size(), const_cast<ort::Value**>(&value)))
-    return status;
-  if (ort::Status* status = ort::GetTensorMutableData::call(api_, value, &memory)) return status;
+  if (ort::Status* status = ort::GetOutput::call(api_, context, 0, shape.data(), shape.size(), &output)) return status;
+  if (ort::Status* status = ort::GetTensorMutableData::call(api_, output, &memory)) return status;
   if (rows.empty() || row_bytes_ == 0) return nullptr;
   auto* const out = static_cast<std::uint8_t*>(memory);
 
