@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROBE_BITS = (3.5, 2.5)
-"""Bits per element at which a tensor is tried. The change of the outputs follows the error of the tensor, with the mean
-factor of these: at lower rates outputs saturate, and a plan would take what cannot get worse for harmless."""
+"""Bits per element at which a tensor is tried. At lower rates outputs saturate, and a plan would take what cannot get
+worse for harmless."""
 
 TRUST = 0.8
 """Weight of what was measured on made-up inputs against the plain rule of one step for all tensors, on a logarithmic
 scale. Such inputs leave some parts of a network idle (a recurrent state, a saturated gate), and what they do not
 excite must not be taken for unimportant."""
 
-CAP = 10.0
+CAP = 6.0
 """On made-up inputs no tensor may have this many dB more relative error than the average of all."""
 
 BINS_PER_OCTAVE = 2
@@ -129,9 +129,16 @@ def _usual_gain(
 
 
 def _changes(curve: Curve, found: dict[float, float]) -> NDArray[np.float64]:
-    """The change at every point of the curve: in proportion to the error of the tensor."""
-    gain = sum(math.log2(change / mse) for mse, change in found.items()) / len(found)
-    result: NDArray[np.float64] = curve.mse * 2.0 ** _rounded(gain)
+    """The change at every point of the curve: in proportion to the error of the tensor, faster between the probes."""
+    known = sorted(found)
+    at = [math.log2(mse) for mse in known]
+    change = [_rounded(math.log2(found[mse])) for mse in known]
+    middle, level = sum(at) / len(at), sum(change) / len(change)
+    span = at[-1] - at[0]
+    slope = max((change[-1] - change[0]) / span, 1.0) if span > 0 else 1.0
+    wanted = np.log2(np.maximum(curve.mse, _TINY))
+    between = np.clip(wanted, at[0], at[-1])
+    result: NDArray[np.float64] = np.exp2(level + slope * (between - middle) + (wanted - between))
     return result
 
 
