@@ -26,11 +26,14 @@ UNITS = {
 WIDEST = 30.0
 """Points above this per cent of the original are left out, where all metrics are kept."""
 
+LOWEST = 0.75
+"""Points that keep less than this share of the metric are left out; nobody would use them."""
+
 
 def plot(rows: Sequence[Row], model: str, target: Path) -> None:
     """Write the curves of ours and NNCodec's for one model, and the points of other peers."""
     unit = UNITS.get(model, "metric")
-    mine = [row for row in rows if row.model == model and not row.failure and row.percent <= WIDEST]
+    mine = [row for row in rows if row.model == model and _is_shown(row)]
     if not mine:
         raise SystemExit(f"no rows for {model}")
     ours = [row for row in mine if row.label.startswith(OURS)]
@@ -53,6 +56,10 @@ def plot(rows: Sequence[Row], model: str, target: Path) -> None:
         levels=[Level(mine[0].original, "float32")],
     )
     target.write_text(standalone(svg), encoding="utf-8")
+
+
+def _is_shown(row: Row) -> bool:
+    return not row.failure and row.percent <= WIDEST and row.metric >= LOWEST * row.original
 
 
 def _points(rows: Sequence[Row]) -> list[Point]:
