@@ -16,7 +16,7 @@ from measuring import Row, least, peak_bytes, scaling, threads_row, timed
 import nnc_codec
 from nnc_codec import EncodeParams
 from nnc_codec.formats import PackOptions
-from nnc_onnx import inspect, pack
+from nnc_onnx import inspect, pack, unpack
 
 Tensors = dict[str, np.ndarray]
 FEW, MANY = 1_000, 10_000
@@ -66,6 +66,35 @@ def _many(tensors: Tensors, side_by_side: bool) -> Iterator[Row]:
             "" if other is None else f"{1e6 * other / len(tensors):.0f}",
             "" if other is None else f"{other / seconds:.1f}",
         )
+
+
+def models() -> Iterator[Row]:
+    """Microseconds per tensor of ONNX models with many small tensors."""
+    for count in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as folder:
+            source, packed, plain = (Path(folder, name) for name in ("many.onnx", "many.nnc.onnx", "plain.onnx"))
+            onnx.save(_chain(small_tensors(count)), source)
+            for what, action in (
+                ("pack", lambda: pack(source, packed, PackOptions(jobs=1))),  # noqa: B023 - called at once
+                ("inspect", lambda: inspect(packed)),  # noqa: B023
+                ("unpack", lambda: unpack(packed, plain)),  # noqa: B023
+            ):
+                _, seconds = timed(action)
+                data = f"ONNX model of {count} tensors of 256 weights"
+                yield Row("extremes", f"{what}, us per tensor", data, f"{1e6 * seconds / count:.0f}")
+
+
+def _chain(tensors: Tensors) -> onnx.ModelProto:
+    """A model that multiplies its input with one matrix after the other."""
+    sides = [len(values) for values in tensors.values()]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", [f"x{i}", name], [f"x{i + 1}"]) for i, name in enumerate(tensors)],
+        "chain",
+        [onnx.helper.make_tensor_value_info("x0", onnx.TensorProto.FLOAT, [1, sides[0]])],
+        [onnx.helper.make_tensor_value_info(f"x{len(sides)}", onnx.TensorProto.FLOAT, [1, sides[-1]])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in tensors.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
 
 
 def against(what: str, data: str, grown: int, bound: int, bounded: str) -> Row:
@@ -157,6 +186,7 @@ def rows(megabytes: int) -> Iterator[Row]:
     """All of them."""
     yield from headers()
     yield from many()
+    yield from models()
     yield from memory()
     if megabytes:
         yield from large(megabytes)
