@@ -83,12 +83,12 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         mode: ``"lazy"``: each weight is decoded when it is used, and dropped; only the small kernels of depthwise
             convolutions are constants if `resident`. ``"cache"``: decoded weights within
             `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast as
-            the plain model and as large. ``"auto"``: cache on the CPU provider, with a quarter of the machine's
-            memory if `cache_bytes` is not given, so that a model that fits is eager; eager with any other provider,
-            which would copy each decoded weight to its device at each run. ``"int8"``: matrix products compute on
+            the plain model and as large. ``"auto"``: cache on the CPU provider, so that a model whose decoded weights
+            fit the budget is eager; eager with any other provider, which would copy each decoded weight to its
+            device at each run. ``"int8"``: matrix products compute on
             8-bit weights, approximately, in a quarter of the memory and faster; see :mod:`nnc_onnx.integer_weights`.
         cache_bytes: budget for decoded tensors: bytes (int), a fraction of all of them (float, 0 to 1), or
-            ``"all"``. ``None``: 64 MiB in mode ``"cache"``.
+            ``"all"``. ``None``: 64 MiB.
         resident: spend the budget on constants first, chosen as :mod:`nnc_onnx.residency` says; what is left keeps
             tensors decoded in a run for the next one. ``False``: nothing is decoded before the first run, and all of
             the budget is shared with the other sessions of the process.

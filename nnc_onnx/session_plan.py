@@ -93,7 +93,7 @@ def plan_session(
         return _eager(source, scan.decoded_bytes)
     budget = 0
     if mode != "lazy":
-        budget = budget_bytes(cache_bytes, scan.decoded_bytes, whole_machine=mode == "auto")
+        budget = budget_bytes(cache_bytes, scan.decoded_bytes)
     if resident and budget >= scan.decoded_bytes:
         return _eager(source, scan.decoded_bytes)
     if not (scan.groups or scan.lookups or (resident and (budget or scan.grouped))):
