@@ -30,7 +30,7 @@ from held_out import split_data
 from plots import plot
 from registry import CURVES, METHODS
 from summary import summary
-from table import Row, Store, line, row_of, shown, table, write_markdown
+from outcomes import Row, Store, line, row_of, shown, table, write_markdown
 from tasks import Task, evaluation_tasks, runner
 
 

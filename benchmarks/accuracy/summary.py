@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from further import SOURCES
 from methods import OURS
 from peer_nncodec import LABEL
-from table import Row, markdown
+from outcomes import Row, markdown
 
 AIM = 30.0
 """Per cent of the original that MPEG asks for, with the metric kept."""

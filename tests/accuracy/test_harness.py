@@ -25,7 +25,7 @@ from context import Outcome, Took, keeps  # noqa: E402
 from held_out import split_data  # noqa: E402
 from plots import plot  # noqa: E402
 from summary import nncodec_best, summary  # noqa: E402
-from table import Row, Store, row_of, shown, table  # noqa: E402
+from outcomes import Row, Store, row_of, shown, table  # noqa: E402
 
 
 def row(model: str, label: str, percent: float, metric: float, method: str = "planned", data: str = "all") -> Row:
@@ -187,13 +187,11 @@ def test_one_command_measures_and_resumes(evaluation, tmp_path):
     def run(*more: str) -> str:
         command = [sys.executable, str(HARNESS), str(evaluation), "--csv", str(tmp_path / "t.csv"), "--resume"]
         methods = ["--method", "fast", "--method", "int8-static", "--method", "xz", "--method", "calibrated"]
-        path = os.pathsep.join(entry for entry in (os.environ.get("PYTHONPATH"), str(ROOT)) if entry)
         done = subprocess.run(
             [*command, *methods, "--markdown", str(tmp_path / "t.md"), *more],
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": path},
         )
         return done.stdout
 

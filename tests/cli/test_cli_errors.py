@@ -211,7 +211,8 @@ class TestRunTime:
             source = Path(package.__file__ or "").parent
             skip = shutil.ignore_patterns("libonnx_nnc_ops*", "onnx_nnc_ops*", "native", "__pycache__")
             shutil.copytree(source, tmp_path / "tree" / source.name, ignore=skip)
-        result = onnx_nnc("run", packed, environment={"PYTHONPATH": str(tmp_path / "tree")}, folder=tmp_path / "tree")
+        tree = tmp_path / "tree"
+        result = onnx_nnc("run", packed, "--mode", "lazy", environment={"PYTHONPATH": str(tree)}, folder=tree)
         assert result.status == 1
         assert re.fullmatch(r"error NNC-E222: .*library.*", result.error_line)
 

@@ -52,7 +52,7 @@ def test_graphsurgeon_graphs() -> None:
     from nnc_onnx.graphsurgeon import pack_graph, unpack_graph
 
     model = graphs.mlp(2)
-    graph = pack_graph(gs.import_onnx(model), PackOptions(qp=-24))
+    graph = pack_graph(gs.import_onnx(model), PackOptions(qp=-24, group_below=0))
     assert [node.op for node in graph.nodes].count("NNRDecodeFloat") == 2
     exported = gs.export_onnx(graph)
     onnx.checker.check_model(exported, full_check=True)
