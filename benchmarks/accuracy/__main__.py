@@ -27,10 +27,10 @@ import onnxruntime
 from context import Absent, Context
 from further import further_tasks
 from held_out import split_data
+from outcomes import Row, Store, line, row_of, shown, table, write_markdown
 from plots import plot
 from registry import CURVES, METHODS
 from summary import summary
-from outcomes import Row, Store, line, row_of, shown, table, write_markdown
 from tasks import Task, evaluation_tasks, runner
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from further import SOURCES
 from methods import OURS
-from peer_nncodec import LABEL
 from outcomes import Row
+from peer_nncodec import LABEL
 
 from nnc_onnx.rd.charts import Axis, Level, Point, Series, chart, standalone
 

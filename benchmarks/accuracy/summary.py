@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from further import SOURCES
 from methods import OURS
-from peer_nncodec import LABEL
 from outcomes import Row, markdown
+from peer_nncodec import LABEL
 
 AIM = 30.0
 """Per cent of the original that MPEG asks for, with the metric kept."""

@@ -23,9 +23,9 @@ sys.path.insert(0, str(HARNESS))
 import agreement  # noqa: E402
 from context import Outcome, Took, keeps  # noqa: E402
 from held_out import split_data  # noqa: E402
+from outcomes import Row, Store, row_of, shown, table  # noqa: E402
 from plots import plot  # noqa: E402
 from summary import nncodec_best, summary  # noqa: E402
-from outcomes import Row, Store, row_of, shown, table  # noqa: E402
 
 
 def row(model: str, label: str, percent: float, metric: float, method: str = "planned", data: str = "all") -> Row:
