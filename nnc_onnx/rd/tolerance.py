@@ -39,10 +39,13 @@ STATE_NOISE = -24.0
 COARSEST = -16.0
 """Mean error of a weight of any model."""
 
-CALIBRATED_CHANGE = -18.0
+CALIBRATED_CHANGE = -15.0
 """Change of the outputs on real inputs, where outputs are surer and tasks are judged by them; it decides alone."""
 
-CALIBRATED_NOISE = -10.0
+CALIBRATED_SIGNAL_CHANGE = -27.0
+"""The same for outputs that are signals."""
+
+CALIBRATED_NOISE = -7.0
 """As :data:`COARSEST` on real inputs: the error that is fed back does little harm."""
 
 SIGNAL_SHARE = 0.25
@@ -97,7 +100,7 @@ def limits_of(
     """
     is_signal = signal_share >= SIGNAL_SHARE
     if calibrated:
-        return Limits(CALIBRATED_NOISE, SIGNAL_CHANGE if is_signal else CALIBRATED_CHANGE, math.inf)
+        return Limits(CALIBRATED_NOISE, CALIBRATED_SIGNAL_CHANGE if is_signal else CALIBRATED_CHANGE, math.inf)
     recurrent = any(node.op_type in _RECURRENT for _, inner in iter_graphs(graph) for node in inner.node)
     return Limits(
         STATE_NOISE if states else RECURRENT_NOISE if recurrent else COARSEST,
