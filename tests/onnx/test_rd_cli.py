@@ -62,9 +62,12 @@ def test_a_model_that_cannot_be_run_is_packed_with_a_note(path, tmp_path, capsys
 
 
 def test_a_bitstream_is_planned_like_a_model(path, tmp_path):
-    assert main(["pack", str(path), "-o", str(tmp_path / "a.nnr")]) == 0
-    assert main(["pack", str(path), "-o", str(tmp_path / "b.nnr"), "--fast"]) == 0
-    assert (tmp_path / "a.nnr").stat().st_size < (tmp_path / "b.nnr").stat().st_size
+    sizes = []
+    for number, option in enumerate(("--preset=high", "--preset=balanced", "--preset=small", "--fast")):
+        packed = tmp_path / f"{number}.nnr"
+        assert main(["pack", str(path), "-o", str(packed), option]) == 0
+        sizes.append(packed.stat().st_size)
+    assert sizes[0] > sizes[1] > sizes[2] and len(set(sizes)) == 4
 
 
 def test_calibration_and_metric_are_used(path, tmp_path, monkeypatch):
