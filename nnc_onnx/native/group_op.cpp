@@ -1,29 +1,14 @@
 #include "group_op.h"
 
 #include "group_kernel.h"
-#include "guarded.h"
+#include "op_callbacks.h"
 
 namespace nnc {
 namespace {
 
-const GroupOp& self(const ort::CustomOp* op) { return *reinterpret_cast<const GroupOp*>(op); }
-
-ort::Status* NNC_ORT_CALL create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info,
-                                        void** out) {
-  return guarded(api, [&]() -> ort::Status* {
-    GroupKernel* kernel = nullptr;
-    ort::Status* status = GroupKernel::create(api, info, *self(op).type, &kernel);
-    *out = kernel;
-    return status;
-  });
+ort::Status* create(const ort::Api* api, const ort::KernelInfo* info, const GroupOp& op, GroupKernel** out) {
+  return GroupKernel::create(api, info, *op.type, out);
 }
-
-ort::Status* NNC_ORT_CALL compute(void* handle, ort::KernelContext* context) {
-  auto* kernel = static_cast<GroupKernel*>(handle);
-  return guarded(kernel->api(), [&] { return kernel->compute(context); });
-}
-
-void NNC_ORT_CALL destroy_kernel(void* handle) { delete static_cast<GroupKernel*>(handle); }
 
 }  // namespace
 
@@ -31,25 +16,14 @@ GroupOp make_group_op(const OpType& type, std::uint32_t version) {
   GroupOp op{};
   op.type = &type;
   ort::CustomOp& base = op.base;
-  base.version = version;
-  base.get_name = [](const ort::CustomOp* op) { return self(op).type->group_name; };
-  base.get_execution_provider = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
+  set_callbacks<GroupOp, GroupKernel, create>(&base, version);
+  base.get_name = [](const ort::CustomOp* op) { return op_of<GroupOp>(op).type->group_name; };
   base.get_input_count = [](const ort::CustomOp*) -> std::size_t { return 1; };
   base.get_input_type = [](const ort::CustomOp*, std::size_t) { return ort::kUInt8; };
-  base.get_input_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kRequired; };
-  base.get_input_memory_type = [](const ort::CustomOp*, std::size_t) { return ort::kMemTypeDefault; };
-  base.get_output_count = [](const ort::CustomOp*) -> std::size_t { return 1; };
-  base.get_output_type = [](const ort::CustomOp* op, std::size_t) { return self(op).type->element; };
+  // One output in the schema stands for all: as many as the node has, of one type.
   base.get_output_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kVariadic; };
-  base.get_variadic_input_min_arity = [](const ort::CustomOp*) { return 0; };
-  base.get_variadic_input_homogeneity = [](const ort::CustomOp*) { return 0; };
   base.get_variadic_output_min_arity = [](const ort::CustomOp*) { return 1; };
   base.get_variadic_output_homogeneity = [](const ort::CustomOp*) { return 1; };
-  base.create_kernel_v2 = create_kernel;
-  base.kernel_compute_v2 = compute;
-  base.kernel_destroy = destroy_kernel;
-  base.get_start_version = [](const ort::CustomOp*) { return 1; };
-  base.get_end_version = [](const ort::CustomOp*) { return 1; };
   return op;
 }
 

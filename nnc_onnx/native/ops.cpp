@@ -10,6 +10,7 @@
 #include "guarded.h"
 #include "kernel.h"
 #include "message.h"
+#include "op_callbacks.h"
 #include "op_types.h"
 #include "ort_abi.h"
 #include "ort_api.h"
@@ -29,33 +30,17 @@ struct DecodeOp {
   const SessionConfig* config;
 };
 
-const DecodeOp& self(const ort::CustomOp* op) { return *reinterpret_cast<const DecodeOp*>(op); }
-
-ort::Status* NNC_ORT_CALL create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info,
-                                        void** out) {
-  return guarded(api, [&]() -> ort::Status* {
-    Kernel* kernel = nullptr;
-    ort::Status* status = Kernel::create(api, info, *self(op).type, *self(op).config, &kernel);
-    *out = kernel;
-    return status;
-  });
+ort::Status* create(const ort::Api* api, const ort::KernelInfo* info, const DecodeOp& op, Kernel** out) {
+  return Kernel::create(api, info, *op.type, *op.config, out);
 }
-
-ort::Status* NNC_ORT_CALL compute(void* handle, ort::KernelContext* context) {
-  auto* kernel = static_cast<Kernel*>(handle);
-  return guarded(kernel->api(), [&] { return kernel->compute(context); });
-}
-
-void NNC_ORT_CALL destroy_kernel(void* handle) { delete static_cast<Kernel*>(handle); }
 
 DecodeOp make_op(const OpType& type, const SessionConfig& config, std::uint32_t version) {
   DecodeOp op{};
   op.type = &type;
   op.config = &config;
   ort::CustomOp& base = op.base;
-  base.version = version;
-  base.get_name = [](const ort::CustomOp* op) { return self(op).type->name; };
-  base.get_execution_provider = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
+  set_callbacks<DecodeOp, Kernel, create>(&base, version);
+  base.get_name = [](const ort::CustomOp* op) { return op_of<DecodeOp>(op).type->name; };
   base.get_input_count = [](const ort::CustomOp*) -> std::size_t { return 2; };
   // Input 1, `after`, is a tensor of any type whose value is never read: it orders the execution.
   base.get_input_type = [](const ort::CustomOp*, std::size_t index) {
@@ -64,19 +49,6 @@ DecodeOp make_op(const OpType& type, const SessionConfig& config, std::uint32_t 
   base.get_input_characteristic = [](const ort::CustomOp*, std::size_t index) {
     return index == 0 ? ort::kRequired : ort::kOptional;
   };
-  base.get_input_memory_type = [](const ort::CustomOp*, std::size_t) { return ort::kMemTypeDefault; };
-  base.get_output_count = [](const ort::CustomOp*) -> std::size_t { return 1; };
-  base.get_output_type = [](const ort::CustomOp* op, std::size_t) { return self(op).type->element; };
-  base.get_output_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kRequired; };
-  base.get_variadic_input_min_arity = [](const ort::CustomOp*) { return 0; };
-  base.get_variadic_input_homogeneity = [](const ort::CustomOp*) { return 0; };
-  base.get_variadic_output_min_arity = [](const ort::CustomOp*) { return 0; };
-  base.get_variadic_output_homogeneity = [](const ort::CustomOp*) { return 0; };
-  base.create_kernel_v2 = create_kernel;
-  base.kernel_compute_v2 = compute;
-  base.kernel_destroy = destroy_kernel;
-  base.get_start_version = [](const ort::CustomOp*) { return 1; };
-  base.get_end_version = [](const ort::CustomOp*) { return 1; };
   return op;
 }
 
