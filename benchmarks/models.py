@@ -27,7 +27,7 @@ from nnc_codec.errors import NNRError
 from nnc_codec.formats import PackOptions
 from nnc_codec.report import PackReport
 from nnc_onnx import InferenceSession, pack
-from nnc_onnx.running import compare_outputs, random_inputs, run_once, session_options
+from nnc_onnx.runtime.running import compare_outputs, random_inputs, run_once, session_options
 
 COLUMNS = ("model", "MB", "packed MB", "size %", "bits/w", "metric", "before", "after", "pack s", "decode s")
 Run = Callable[[dict[str, Any]], list[Any]]

@@ -22,7 +22,7 @@ import numpy as np
 
 import nnc_onnx
 from nnc_codec.formats import PackOptions
-from nnc_onnx.bench_report import BenchReport, BenchRow
+from nnc_onnx.benchmark.report import BenchReport, BenchRow
 
 EVALUATION = Path(__file__).resolve().parents[2] / "shared" / "eval" / "models"
 CONFIGURATIONS = ("plain", "lazy", "cache 50 %", "cache 100 %", "int8")

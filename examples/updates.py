@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from nnc_codec.abilities import DiffOptions
 from nnc_onnx import pack
-from nnc_onnx.update import apply, diff
+from nnc_onnx.update.updates import apply, diff
 
 MOVED = 0.02
 """Share of a matrix that a round moves."""

@@ -18,7 +18,7 @@ from nnc_codec.quality import choose_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 from nnc_onnx.coding import measure
-from nnc_onnx.roles import is_vector_shape
+from nnc_onnx.graph.roles import is_vector_shape
 
 from .dat import TensorHeader
 from .units import Unit, cut

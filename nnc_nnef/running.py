@@ -35,7 +35,7 @@ def run(source: str | os.PathLike[str], options: RunOptions | None = None) -> Ru
         InvalidArgumentError: the inputs do not fit the model.
         NNRError: unreadable or damaged files.
     """
-    from nnc_onnx.running import run as run_onnx
+    from nnc_onnx.runtime.running import run as run_onnx
 
     options = options or RunOptions()
     with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as private:
@@ -74,9 +74,9 @@ def compare_packed_and_plain(source: Path, options: VerifyOptions) -> tuple[Outp
         InvalidArgumentError: onnxruntime is missing, or the inputs do not fit.
         ConversionError: the model cannot be run.
     """
-    from nnc_onnx.loader import InferenceSession
-    from nnc_onnx.running import compare_outputs, random_inputs, read_inputs, run_once, session_options
-    from nnc_onnx.runtime_settings import require_onnxruntime
+    from nnc_onnx.runtime.loader import InferenceSession
+    from nnc_onnx.runtime.running import compare_outputs, random_inputs, read_inputs, run_once, session_options
+    from nnc_onnx.runtime.settings import require_onnxruntime
 
     runtime = require_onnxruntime()
 

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from nnc_codec.abilities import ApplyOptions, DiffOptions
     from nnc_codec.formats import PackOptions, RunOptions, UnpackOptions, VerifyOptions
 
-    from .bench_report import BenchOptions
-    from .benchmarking import bench
+    from .benchmark.bench import bench
+    from .benchmark.report import BenchOptions
     from .inspection import inspect
-    from .library import get_library_path, stats
-    from .loader import InferenceSession, register
-    from .nnr_packing import pack_nnr
-    from .nnr_unpacking import unpack_nnr
+    from .nnr.packing import pack_nnr
+    from .nnr.unpacking import unpack_nnr
     from .packing import pack, pack_model
-    from .running import run
-    from .shell import shell_weights, unpack_shell
+    from .runtime.library import get_library_path, stats
+    from .runtime.loader import InferenceSession, register
+    from .runtime.running import run
+    from .runtime.shell import shell_weights, unpack_shell
     from .unpacking import unpack, unpack_model
-    from .update import apply, diff
+    from .update.updates import apply, diff
     from .verification import verify
 
 __all__ = [
@@ -56,29 +56,29 @@ __all__ = [
 
 _HOMES = {
     "ApplyOptions": "nnc_codec.abilities",
-    "BenchOptions": "nnc_onnx.bench_report",
+    "BenchOptions": "nnc_onnx.benchmark.report",
     "DiffOptions": "nnc_codec.abilities",
-    "InferenceSession": "nnc_onnx.loader",
+    "InferenceSession": "nnc_onnx.runtime.loader",
     "PackOptions": "nnc_codec.formats",
     "RunOptions": "nnc_codec.formats",
     "UnpackOptions": "nnc_codec.formats",
     "VerifyOptions": "nnc_codec.formats",
-    "apply": "nnc_onnx.update",
-    "bench": "nnc_onnx.benchmarking",
-    "diff": "nnc_onnx.update",
-    "get_library_path": "nnc_onnx.library",
+    "apply": "nnc_onnx.update.updates",
+    "bench": "nnc_onnx.benchmark.bench",
+    "diff": "nnc_onnx.update.updates",
+    "get_library_path": "nnc_onnx.runtime.library",
     "inspect": "nnc_onnx.inspection",
     "pack": "nnc_onnx.packing",
     "pack_model": "nnc_onnx.packing",
-    "pack_nnr": "nnc_onnx.nnr_packing",
-    "register": "nnc_onnx.loader",
-    "run": "nnc_onnx.running",
-    "shell_weights": "nnc_onnx.shell",
-    "stats": "nnc_onnx.library",
+    "pack_nnr": "nnc_onnx.nnr.packing",
+    "register": "nnc_onnx.runtime.loader",
+    "run": "nnc_onnx.runtime.running",
+    "shell_weights": "nnc_onnx.runtime.shell",
+    "stats": "nnc_onnx.runtime.library",
     "unpack": "nnc_onnx.unpacking",
     "unpack_model": "nnc_onnx.unpacking",
-    "unpack_nnr": "nnc_onnx.nnr_unpacking",
-    "unpack_shell": "nnc_onnx.shell",
+    "unpack_nnr": "nnc_onnx.nnr.unpacking",
+    "unpack_shell": "nnc_onnx.runtime.shell",
     "verify": "nnc_onnx.verification",
 }
 

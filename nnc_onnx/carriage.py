@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from .errors import CarriageError, UnsupportedCarriageError
-from .walk import GraphPath, iter_graphs
+from .graph.walk import GraphPath, iter_graphs
 
 if TYPE_CHECKING:
     import onnx

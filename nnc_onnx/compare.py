@@ -14,12 +14,12 @@ from nnc_codec.report import TensorReport
 
 from . import carriage
 from .coding import measure
+from .graph.usage import Usage
+from .graph.walk import subgraphs
 from .model_io import Model, load
 from .payloads import PackedTensor
 from .plan import PlannedTensor, constant_tensor, plan_tensors
 from .tensors import is_external, read_bytes, to_array
-from .usage import Usage
-from .walk import subgraphs
 
 if TYPE_CHECKING:
     import onnx

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import carriage
+from .graph.roles import implies_shape
+from .graph.usage import Usage
+from .graph.walk import GraphPath, common_prefix
 from .grouping import Group
 from .plan import PlannedTensor
-from .roles import implies_shape
 from .tensors import raw_tensor
-from .usage import Usage
-from .walk import GraphPath, common_prefix
 
 if TYPE_CHECKING:
     import onnx

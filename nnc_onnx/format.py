@@ -19,7 +19,7 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, PackReport, RunReport, UnpackReport, VerifyReport
 
 from .recognise import recognise_onnx
-from .updating import OnnxUpdates
+from .update.abilities import OnnxUpdates
 
 if TYPE_CHECKING:
     from nnc_codec.bitstream import Buffer
@@ -71,7 +71,7 @@ class OnnxFormat(OnnxUpdates):
 
     def run(self, source: Path, options: RunOptions) -> RunReport:
         """See :func:`nnc_onnx.run`."""
-        from .running import run
+        from .runtime.running import run
 
         return run(source, options)
 

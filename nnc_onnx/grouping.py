@@ -14,10 +14,10 @@ from nnc_codec.bitstream import Bitstream
 from nnc_codec.report import ErrorMeasure
 
 from .carriage import PAYLOAD_SUFFIX, ElementType
+from .graph.usage import Value
+from .graph.walk import GraphPath
 from .manifest import GroupEntry, payload_digest, rounded
 from .model_coding import PackedTensor
-from .usage import Value
-from .walk import GraphPath
 
 GROUP_NAME = "group"
 

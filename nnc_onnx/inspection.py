@@ -11,11 +11,11 @@ from nnc_codec.limits import Limits
 from nnc_codec.report import InspectReport, TensorReport
 
 from . import carriage
+from .graph.usage import Usage
 from .model_io import Model, load
 from .payloads import Entries, PackedTensor, manifest_of, open_payload, packed_tensors, read_payload
 from .plan import PlannedTensor, plan_tensors
 from .tensors import read_bytes
-from .usage import Usage
 
 
 def inspect(source: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> InspectReport:

@@ -18,9 +18,9 @@ from nnc_codec.files import access_error, atomic_writer, require_readable, requi
 
 from .compact import restore
 from .errors import InvalidModelError
+from .graph.walk import iter_graphs
 from .model_head import model_bytes, read_head
 from .tensors import external_files
-from .walk import iter_graphs
 
 if TYPE_CHECKING:
     import onnx

@@ -22,16 +22,16 @@ from nnc_codec.report import PackReport
 from . import carriage
 from .compact import compact, least_saving
 from .edit import Insertion, insert_decode_nodes
+from .graph.placement import Placement
+from .graph.usage import Usage
+from .graph.walk import all_names
 from .grouping import Group, group_tensors
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, embed, load, model_writer, written_bytes
-from .placement import Placement
 from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
 from .tensors import is_external, read_bytes, stored_nbytes
-from .usage import Usage
 from .version import producer
-from .walk import all_names
 
 if TYPE_CHECKING:
     import onnx

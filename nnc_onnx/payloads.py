@@ -15,11 +15,11 @@ from nnc_codec.limits import Limits
 
 from . import carriage
 from .errors import CarriageError
+from .graph.usage import Usage, Value
+from .graph.walk import GraphPath
 from .manifest import Manifest, TensorEntry, parse_manifest, payload_digest
 from .model_io import Model, load
 from .tensors import read_bytes
-from .usage import Usage, Value
-from .walk import GraphPath
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from nnc_codec.formats import PackOptions
 from nnc_codec.params import TensorParams
 
 from .carriage import BY_ONNX_TYPE, ElementType
-from .roles import Role, Roles
+from .graph.roles import Role, Roles
+from .graph.usage import Usage, Value
+from .graph.walk import GraphPath
 from .tensors import element_count, stored_nbytes
-from .usage import Usage, Value
-from .walk import GraphPath
 
 if TYPE_CHECKING:
     import onnx

@@ -19,9 +19,9 @@ from nnc_codec.syntax_trace import SyntaxReport
 from nnc_codec.update_report import ApplyReport, DiffReport
 from nnc_codec.updates import UpdateNote
 
-from .bench_report import BenchReport
+from .benchmark.report import BenchReport
 from .manifest import Manifest
-from .nnr import NnrRecord
+from .nnr.layout import NnrRecord
 from .rd import Analysis
 
 SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {

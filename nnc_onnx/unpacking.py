@@ -20,20 +20,12 @@ from nnc_codec.report import UnpackReport
 from . import carriage
 from .compact import restore
 from .compact.constants import constant_node
+from .graph.node_order import insert_nodes, replace_nodes
+from .graph.usage import Usage, Value
+from .graph.walk import GraphPath
 from .model_io import EXTERNAL_THRESHOLD, Model, all_tensors, check_output, embed, load, model_writer, written_bytes
-from .node_order import insert_nodes, replace_nodes
-from .payloads import (
-    Entries,
-    PackedTensor,
-    check_digest,
-    decode_payload,
-    manifest_of,
-    packed_tensors,
-    read_payload,
-)
+from .payloads import Entries, PackedTensor, check_digest, decode_payload, manifest_of, packed_tensors, read_payload
 from .tensors import is_external, raw_tensor, read_bytes, stored_nbytes
-from .usage import Usage, Value
-from .walk import GraphPath
 
 if TYPE_CHECKING:
     import onnx

@@ -16,19 +16,11 @@ from nnc_codec.report import Finding, OutputComparison, TensorReport, VerifyRepo
 from . import carriage
 from .compare import Original, compare_decoded, compare_rest, load_original
 from .errors import CarriageError
+from .graph.usage import Usage
 from .inspection import describe
 from .manifest import files_digest
 from .model_io import Model, load
-from .payloads import (
-    Entries,
-    PackedTensor,
-    check_digest,
-    decode_payload,
-    manifest_of,
-    packed_tensors,
-    read_payload,
-)
-from .usage import Usage
+from .payloads import Entries, PackedTensor, check_digest, decode_payload, manifest_of, packed_tensors, read_payload
 
 
 def verify(
@@ -166,9 +158,9 @@ def _run_both(source: Path, options: VerifyOptions) -> tuple[OutputComparison, .
     Both sessions run without graph optimizations and prepacking: onnxruntime treats constant weights
     differently there, which changes last bits for reasons that have nothing to do with the packed model.
     """
-    from .loader import InferenceSession
-    from .running import compare_outputs, random_inputs, read_inputs, run_once, session_options
-    from .runtime_settings import require_onnxruntime
+    from .runtime.loader import InferenceSession
+    from .runtime.running import compare_outputs, random_inputs, read_inputs, run_once, session_options
+    from .runtime.settings import require_onnxruntime
     from .unpacking import unpack
 
     runtime = require_onnxruntime()

@@ -80,7 +80,7 @@ def run_onnx(model: bytes | str, inputs: dict[str, Array], outputs: Sequence[str
         import onnxruntime
     except ImportError:
         return _run_reference(model, inputs, outputs)
-    from nnc_onnx.loader import InferenceSession
+    from nnc_onnx.runtime.loader import InferenceSession
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

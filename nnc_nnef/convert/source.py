@@ -13,11 +13,11 @@ from onnx import TensorProto, numpy_helper
 from nnc_codec.errors import UnsupportedError
 from nnc_codec.limits import Limits
 from nnc_onnx import carriage
+from nnc_onnx.graph.usage import Usage
+from nnc_onnx.graph.walk import iter_graphs, local_names
 from nnc_onnx.model_io import Model, load
 from nnc_onnx.payloads import PackedTensor, decode_payload, packed_tensors, read_payload
 from nnc_onnx.tensors import element_count, is_external, to_array
-from nnc_onnx.usage import Usage
-from nnc_onnx.walk import iter_graphs, local_names
 
 from ..errors import CarryError
 from ..units import Unit, cut

@@ -18,18 +18,18 @@ from nnc_codec.errors import UnsupportedError
 from nnc_codec.formats import PackOptions
 from nnc_codec.report import ConvertedTensor, ConvertReport, OutputComparison
 from nnc_onnx import carriage
+from nnc_onnx.graph.placement import Placement
+from nnc_onnx.graph.usage import Usage
+from nnc_onnx.graph.walk import all_names
 from nnc_onnx.grouping import group_tensors
 from nnc_onnx.manifest import Manifest, Parameters, files_digest
 from nnc_onnx.model_coding import PackedTensor
 from nnc_onnx.model_io import EXTERNAL_THRESHOLD, Model, check_output, model_writer
-from nnc_onnx.nnr_sources import coded_payload
+from nnc_onnx.nnr.sources import coded_payload
 from nnc_onnx.packing import Work, edit_graph, entry_of, name_payloads
-from nnc_onnx.placement import Placement
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.tensors import raw_tensor
-from nnc_onnx.usage import Usage
 from nnc_onnx.version import producer
-from nnc_onnx.walk import all_names
 
 from ..coding import EXACT_BYTES
 from ..errors import CarryError

@@ -10,7 +10,7 @@ import typer
 from . import options as shared
 
 if TYPE_CHECKING:
-    from nnc_onnx.bench_report import BenchReport, BenchRow
+    from nnc_onnx.benchmark.report import BenchReport, BenchRow
 
 
 def command(
@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Measure time and memory of every mode against the plain model, each in its own process."""
     from nnc_codec.report import to_json
-    from nnc_onnx.bench_report import BenchOptions
-    from nnc_onnx.benchmarking import bench
+    from nnc_onnx.benchmark.bench import bench
+    from nnc_onnx.benchmark.report import BenchOptions
 
     report = bench(
         model,

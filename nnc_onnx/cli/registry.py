@@ -20,7 +20,7 @@ def recognise(path: Path) -> tuple[ModelFormat, Kind]:
     """
     from nnc_codec import formats
     from nnc_onnx.format import OnnxFormat
-    from nnc_onnx.nnr_format import NnrFormat
+    from nnc_onnx.nnr.format import NnrFormat
 
     formats.register(OnnxFormat())
     formats.register(NnrFormat())

@@ -39,7 +39,7 @@ def command(
     if shell:
         if model_format.name != "onnx":
             raise typer.BadParameter(f"{model} is not an ONNX model", param_hint="--shell")
-        from nnc_onnx.shell import unpack_shell
+        from nnc_onnx.runtime.shell import unpack_shell
 
         report = unpack_shell(model, target, settings)
     else:

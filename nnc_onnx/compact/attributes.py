@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import CarriageError
-from ..walk import iter_graphs
+from ..graph.walk import iter_graphs
 from .names import first_output
 
 if TYPE_CHECKING:

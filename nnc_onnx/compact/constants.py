@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ..errors import CarriageError
-from ..node_order import insert_nodes, replace_nodes
+from ..graph.node_order import insert_nodes, replace_nodes
+from ..graph.walk import iter_graphs, local_names
 from ..plan import constant_tensor
-from ..walk import iter_graphs, local_names
 
 if TYPE_CHECKING:
     import onnx

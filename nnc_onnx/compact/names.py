@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .. import carriage
-from ..walk import iter_graphs
+from ..graph.walk import iter_graphs
 
 if TYPE_CHECKING:
     import onnx

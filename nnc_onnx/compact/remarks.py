@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ..walk import iter_graphs
+from ..graph.walk import iter_graphs
 from .names import first_output
 
 if TYPE_CHECKING:

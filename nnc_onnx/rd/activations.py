@@ -9,7 +9,7 @@ import numpy as np
 
 from nnc_codec.feedback import MOST_REDUCED
 
-from ..usage import Usage
+from ..graph.usage import Usage
 from .inner_values import expose, fetcher
 from .layers import Layer, Matrix, layers_of
 from .network import Feed, Network

@@ -17,12 +17,12 @@ from nnc_codec.formats import PackOptions, ProgressCallback
 from nnc_codec.report import PackReport
 
 from ..carriage import check_format
+from ..graph.usage import Usage, Value
 from ..model_io import Model, load
 from ..packing import pack
 from ..plan import PlannedTensor, plan_tensors
 from ..tensors import to_array
 from ..unpacking import unpack_model
-from ..usage import Usage, Value
 from .allocate import Choice, for_bits
 from .analysis_report import Analysis, AnalysisPoint, AnalysisRung, AnalysisTensor
 from .calibration import Calibration

@@ -74,7 +74,7 @@ def pack_to(
 
     Raises:
         UnsupportedError: `packer` takes no plan, and one is asked for.
-        NNRError: as :func:`plan_quality`, :func:`nnc_onnx.pack` and :func:`nnc_onnx.nnr_packing.pack_nnr`.
+        NNRError: as :func:`plan_quality`, :func:`nnc_onnx.pack` and :func:`nnc_onnx.nnr.packing.pack_nnr`.
     """
     goal = wish.goal()
     if packer.name not in _PLANNED:
@@ -85,7 +85,7 @@ def pack_to(
         return packer.pack(source, output, options, progress=progress)
     planner = None if wish.fast else planner_for(goal, calibration=wish.calibration, metric=wish.judge())
     if packer.name == "nnr":
-        from ..nnr_packing import pack_nnr
+        from ..nnr.packing import pack_nnr
 
         return pack_nnr(source, output, options, planner=planner, progress=progress)
     return pack(source, output, options, planner=planner, progress=progress)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..runtime_settings import require_onnxruntime
-from ..usage import Usage, Value
+from ..graph.usage import Usage, Value
+from ..runtime.settings import require_onnxruntime
 from .errors import CannotRunError
 from .network import Feed, Network
 

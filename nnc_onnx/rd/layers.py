@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..usage import Usage, Value
-from ..walk import GraphPath
+from ..graph.usage import Usage, Value
+from ..graph.walk import GraphPath
 from .random import Random
 
 if TYPE_CHECKING:

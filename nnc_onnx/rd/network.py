@@ -12,13 +12,13 @@ import numpy as np
 
 from nnc_codec.errors import NNRError
 
+from ..graph.usage import Usage
+from ..graph.walk import GraphPath, all_names
 from ..hollow import embed
 from ..model_io import all_tensors
 from ..plan import PlannedTensor
-from ..runtime_settings import require_onnxruntime
+from ..runtime.settings import require_onnxruntime
 from ..tensors import to_array
-from ..usage import Usage
-from ..walk import GraphPath, all_names
 from .errors import CannotRunError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from nnc_codec.formats import PackOptions, Progress, ProgressCallback
 from nnc_codec.params import TensorParams
 from nnc_codec.quality import choose_quality
 
+from ..graph.usage import Value
 from ..plan import PlannedTensor
-from ..usage import Value
 from .activations import observe
 from .allocate import Choice
 from .calibration import Calibration, load_calibration

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..walk import iter_graphs
+from ..graph.walk import iter_graphs
 
 if TYPE_CHECKING:
     import onnx

@@ -16,7 +16,7 @@ from nnc_codec import syntax
 from nnc_codec.abilities import bitstream_source
 from nnc_codec.syntax_trace import trace, write_json
 from nnc_onnx.format import OnnxFormat
-from nnc_onnx.nnr_format import NnrFormat
+from nnc_onnx.nnr.format import NnrFormat
 from nnc_onnx.schemas import schema
 
 LINE = re.compile(r" {4} *(\d+) +(\d+)  (\S+) *(.*)")

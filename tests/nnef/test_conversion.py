@@ -61,9 +61,9 @@ def payload_bytes(bitstream: bytes) -> bytes:
 
 def onnx_payloads(path: Path) -> dict[str, bytes]:
     """The bitstream of every coded tensor, of members of groups too."""
+    from nnc_onnx.graph.usage import Usage
     from nnc_onnx.model_io import load
     from nnc_onnx.payloads import packed_tensors, read_payload
-    from nnc_onnx.usage import Usage
 
     model = load(path)
     return {item.decode.output: bytes(read_payload(item, model)) for item in packed_tensors(Usage(model.proto.graph))}

@@ -13,7 +13,7 @@ from nnc_codec.abilities import bitstream_source, packer
 from nnc_codec.formats import PackOptions, register
 from nnc_codec.syntax_trace import trace
 from nnc_nnef.format import NnefFormat
-from nnc_onnx.nnr_format import NnrFormat
+from nnc_onnx.nnr.format import NnrFormat
 
 
 @pytest.mark.parametrize("output", ["m.nnc.nnef.tar", "m.nnc.nnef.tgz"])

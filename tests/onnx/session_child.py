@@ -38,9 +38,9 @@ report: dict[str, object] = {"onnxruntime": ort.__version__, "numpy": np.__versi
 if mode == "ort":
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 else:
-    import nnc_onnx.loader
+    import nnc_onnx.runtime.loader
 
-    session = nnc_onnx.loader.InferenceSession(model, options, providers=["CPUExecutionProvider"], mode=mode)
+    session = nnc_onnx.runtime.loader.InferenceSession(model, options, providers=["CPUExecutionProvider"], mode=mode)
 report["load_peak"] = memory("VmHWM") - base
 times = []
 for _ in range(runs):

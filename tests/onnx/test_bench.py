@@ -15,7 +15,7 @@ import nnc_onnx
 from nnc_codec.errors import InvalidArgumentError
 from nnc_codec.formats import PackOptions
 from nnc_codec.report import to_json
-from nnc_onnx.bench_report import CONFIGURATIONS, BenchReport
+from nnc_onnx.benchmark.report import CONFIGURATIONS, BenchReport
 from nnc_onnx.schemas import schema
 
 pytestmark = pytest.mark.slow

@@ -19,12 +19,12 @@ from nnc_codec import syntax
 from nnc_codec.bitstream import Bitstream
 from nnc_onnx.coding import LEAST_TABLE_ELEMENTS, table_scan_order
 from nnc_onnx.errors import CarriageError
-from nnc_onnx.gather import row_rewrite, row_tables
-from nnc_onnx.library import reset_stats, stats
-from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.graph.usage import Usage
 from nnc_onnx.model_io import Model
 from nnc_onnx.packing import pack_model
-from nnc_onnx.usage import Usage
+from nnc_onnx.runtime.gather import row_rewrite, row_tables
+from nnc_onnx.runtime.library import reset_stats, stats
+from nnc_onnx.runtime.loader import InferenceSession, register
 
 CPU = ["CPUExecutionProvider"]
 ROWS, COLUMNS = 1000, 48

@@ -21,7 +21,7 @@ from nnc_codec.formats import ConvertOptions, PackOptions, UnpackOptions, Verify
 from nnc_onnx import carriage
 from nnc_onnx.errors import CarriageError
 from nnc_onnx.inspection import inspect
-from nnc_onnx.nnr_convert import to_nnr, to_onnx
+from nnc_onnx.nnr.convert import to_nnr, to_onnx
 from nnc_onnx.packing import pack
 from nnc_onnx.unpacking import unpack
 from nnc_onnx.verification import verify
@@ -152,8 +152,8 @@ def test_groups_avoid_names_that_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["lazy", "cache", "eager", "native"])
 def test_sessions_compute_what_the_unpacked_model_does(mode: str, tmp_path: Path) -> None:
     ort = pytest.importorskip("onnxruntime")
-    from nnc_onnx.library import get_library_path
-    from nnc_onnx.loader import InferenceSession
+    from nnc_onnx.runtime.library import get_library_path
+    from nnc_onnx.runtime.loader import InferenceSession
 
     packed = written(network(), tmp_path)
     unpack(packed, tmp_path / "p.onnx")
@@ -180,7 +180,7 @@ def test_sessions_compute_what_the_unpacked_model_does(mode: str, tmp_path: Path
 def native_error(path: Path) -> str:
     """What the run-time library says when it has to decode a group."""
     ort = pytest.importorskip("onnxruntime")
-    from nnc_onnx.library import get_library_path
+    from nnc_onnx.runtime.library import get_library_path
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -260,7 +260,7 @@ def test_missing_units_are_refused(tmp_path: Path) -> None:
 
 def test_no_damage_behind_a_right_checksum_ends_otherwise_than_in_a_typed_error(tmp_path: Path) -> None:
     ort = pytest.importorskip("onnxruntime")
-    from nnc_onnx.library import get_library_path
+    from nnc_onnx.runtime.library import get_library_path
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -298,7 +298,7 @@ def test_outputs_that_tools_have_cut_are_not_missed(tmp_path: Path) -> None:
 
     path = edited(written(network(), tmp_path), edit)
     ort = pytest.importorskip("onnxruntime")
-    from nnc_onnx.library import get_library_path
+    from nnc_onnx.runtime.library import get_library_path
 
     options = ort.SessionOptions()
     options.register_custom_ops_library(get_library_path())

@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nnc_codec.errors import InvalidArgumentError
-from nnc_onnx.integer_weights import BLOCK, IntegerWeight, integer_weights
-from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.graph.usage import Usage, Value
 from nnc_onnx.payloads import packed_tensors
-from nnc_onnx.runtime_settings import OLDEST_INTEGER_BLOCKS, onnxruntime_version
-from nnc_onnx.usage import Usage, Value
+from nnc_onnx.runtime.integer_weights import BLOCK, IntegerWeight, integer_weights
+from nnc_onnx.runtime.loader import InferenceSession, register
+from nnc_onnx.runtime.settings import OLDEST_INTEGER_BLOCKS, onnxruntime_version
 
 CPU = ["CPUExecutionProvider"]
 FLOAT = TensorProto.FLOAT

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnc_codec.errors import InvalidArgumentError
 from nnc_onnx.carriage import ELEMENT_TYPES
-from nnc_onnx.library import get_library_path, reset_stats, stats
-from nnc_onnx.loader import InferenceSession, register
-from nnc_onnx.runtime_settings import uses_only_cpu
-from nnc_onnx.skeleton import read_skeleton
-from nnc_onnx.staging import staged
+from nnc_onnx.runtime.library import get_library_path, reset_stats, stats
+from nnc_onnx.runtime.loader import InferenceSession, register
+from nnc_onnx.runtime.settings import uses_only_cpu
+from nnc_onnx.runtime.skeleton import read_skeleton
+from nnc_onnx.runtime.staging import staged
 
 CPU = ["CPUExecutionProvider"]
 

@@ -11,13 +11,13 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-import nnc_onnx.budget
+import nnc_onnx.runtime.budget
 from nnc_codec.errors import InvalidArgumentError
-from nnc_onnx import runtime_settings as settings
 from nnc_onnx.errors import CarriageError
-from nnc_onnx.graph_scan import scan_graph
-from nnc_onnx.library import RuntimeStats, reset_stats, stats
-from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.runtime import settings
+from nnc_onnx.runtime.graph_scan import scan_graph
+from nnc_onnx.runtime.library import RuntimeStats, reset_stats, stats
+from nnc_onnx.runtime.loader import InferenceSession, register
 
 CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 10, 128, 64
@@ -311,7 +311,7 @@ def test_own_session_with_a_cache(chain, feeds, expected):
 
 @pytest.mark.parametrize(("cache_bytes", "slots"), [("all", LAYERS), (1.0, LAYERS), (0.5, LAYERS // 2), (0.0, 0)])
 def test_budget_by_fraction(chain, feeds, expected, cache_bytes, slots, monkeypatch):
-    monkeypatch.setattr(nnc_onnx.budget, "ROUNDING", 1024)
+    monkeypatch.setattr(nnc_onnx.runtime.budget, "ROUNDING", 1024)
     gc.collect()
     assert scan_graph(chain).decoded_bytes == LAYERS * TENSOR
     run = InferenceSession(

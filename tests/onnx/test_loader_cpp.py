@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from nnc_onnx.library import get_library_path
-from nnc_onnx.loader import InferenceSession
+from nnc_onnx.runtime.library import get_library_path
+from nnc_onnx.runtime.loader import InferenceSession
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "nnc_onnx" / "native"

@@ -16,7 +16,6 @@ from onnx import helper, numpy_helper
 
 from nnc_codec.errors import CorruptError, InvalidArgumentError, NNRError, TruncatedError
 from nnc_codec.files import FileAccessError
-from nnc_onnx import library, runtime_settings
 from nnc_onnx.carriage import DOMAIN, FORMAT_KEY
 from nnc_onnx.errors import (
     CarriageError,
@@ -25,8 +24,10 @@ from nnc_onnx.errors import (
     TruncatedModelError,
     UnsupportedCarriageError,
 )
-from nnc_onnx.loader import InferenceSession, register
-from nnc_onnx.runtime_errors import LibraryMissingError, RuntimeMissingError, RuntimeTooOldError, from_native
+from nnc_onnx.runtime import library
+from nnc_onnx.runtime import settings as runtime_settings
+from nnc_onnx.runtime.errors import LibraryMissingError, RuntimeMissingError, RuntimeTooOldError, from_native
+from nnc_onnx.runtime.loader import InferenceSession, register
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ["CPUExecutionProvider"]
@@ -267,7 +268,7 @@ def test_no_onnxruntime(tmp_path):
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from nnc_codec.errors import NNRError\n"
-        "try:\n    import nnc_onnx.loader\n"
+        "try:\n    import nnc_onnx.runtime.loader\n"
         "except NNRError as error: print(type(error).__name__, error.code, isinstance(error, ImportError))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from nnc_onnx.library import reset_stats, stats
-from nnc_onnx.loader import InferenceSession
+from nnc_onnx.runtime.library import reset_stats, stats
+from nnc_onnx.runtime.loader import InferenceSession
 
 CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 6, 96, 64

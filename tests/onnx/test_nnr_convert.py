@@ -15,10 +15,10 @@ from nnc_codec.files import OutputExistsError
 from nnc_codec.formats import ConvertOptions, PackOptions, VerifyOptions
 from nnc_codec.surgery import Topology, topologies, with_topology
 from nnc_onnx.format import OnnxFormat
-from nnc_onnx.nnr_convert import to_nnr, to_onnx
-from nnc_onnx.nnr_format import NnrFormat
-from nnc_onnx.nnr_packing import pack_nnr
-from nnc_onnx.nnr_unpacking import unpack_nnr
+from nnc_onnx.nnr.convert import to_nnr, to_onnx
+from nnc_onnx.nnr.format import NnrFormat
+from nnc_onnx.nnr.packing import pack_nnr
+from nnc_onnx.nnr.unpacking import unpack_nnr
 from nnc_onnx.packing import pack
 from nnc_onnx.unpacking import unpack
 from nnc_onnx.verification import verify

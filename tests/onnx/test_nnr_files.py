@@ -18,11 +18,11 @@ from nnc_codec.surgery import Topology, extract, reorder, topologies, with_base_
 from nnc_codec.syntax.enums import TopologyStorageFormat as Storage
 from nnc_onnx.errors import CarriageError, ExternalDataError
 from nnc_onnx.hollow import ELEMENT_KEY, hollow_tensors
-from nnc_onnx.nnr import RECORD_KEY, recognise_nnr
-from nnc_onnx.nnr_format import NnrFormat
-from nnc_onnx.nnr_inspection import inspect_nnr, verify_nnr
-from nnc_onnx.nnr_packing import pack_nnr
-from nnc_onnx.nnr_unpacking import unpack_nnr
+from nnc_onnx.nnr.format import NnrFormat
+from nnc_onnx.nnr.inspection import inspect_nnr, verify_nnr
+from nnc_onnx.nnr.layout import RECORD_KEY, recognise_nnr
+from nnc_onnx.nnr.packing import pack_nnr
+from nnc_onnx.nnr.unpacking import unpack_nnr
 from nnc_onnx.packing import pack
 from nnc_onnx.unpacking import unpack
 

@@ -15,11 +15,11 @@ import pytest
 from nnc_codec.errors import CorruptError, NNRError
 from nnc_codec.formats import DEFAULT_LIMITS, PackOptions, UnpackOptions
 from nnc_onnx.errors import CarriageError, ExternalDataError, InvalidModelError
+from nnc_onnx.graph.usage import Usage
 from nnc_onnx.model_io import external_file_of, load
 from nnc_onnx.packing import pack
 from nnc_onnx.payloads import decode_payload, packed_tensors, read_payload
 from nnc_onnx.unpacking import unpack
-from nnc_onnx.usage import Usage
 
 NAMES = ["mlp", "constants", "shared", "branches", "loop", "scan", "lstm", "quantized", "embedding", "float16"]
 FLIPS_PER_FILE = 100
@@ -159,8 +159,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from nnc_codec.errors import NNRError
-from nnc_onnx.running import session_options
-from nnc_onnx.loader import InferenceSession
+from nnc_onnx.runtime.running import session_options
+from nnc_onnx.runtime.loader import InferenceSession
 folder = Path(sys.argv[1])
 x = {"x": np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 64)}
 right = InferenceSession(str(folder / "right.onnx"), session_options(), mode="lazy").run(None, x)

@@ -94,7 +94,7 @@ def test_models_over_two_gibibytes(large_model: Path, tmp_path: Path) -> None:
     assert [t.name for t in after.proto.graph.initializer] == [t.name for t in before.proto.graph.initializer]
 
     ort = pytest.importorskip("onnxruntime")
-    from nnc_onnx.loader import InferenceSession
+    from nnc_onnx.runtime.loader import InferenceSession
 
     feed = {"ids": np.array([0, ROWS - 1]), "x": graphs.weights(2, COLUMNS, scale=1)}
     options = ort.SessionOptions()

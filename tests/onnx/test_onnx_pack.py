@@ -19,9 +19,9 @@ from nnc_codec.report import PackReport
 from nnc_onnx import carriage
 from nnc_onnx.coding import measure
 from nnc_onnx.errors import InvalidModelError, TruncatedModelError
-from nnc_onnx.loader import InferenceSession
 from nnc_onnx.manifest import parse_manifest
 from nnc_onnx.packing import pack
+from nnc_onnx.runtime.loader import InferenceSession
 from nnc_onnx.unpacking import unpack
 
 ort = pytest.importorskip("onnxruntime")
@@ -54,14 +54,14 @@ def session(path: Path, mode: str | None = None) -> ort.InferenceSession:
     options.log_severity_level = 3
     if mode is None:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    from nnc_onnx.loader import InferenceSession
+    from nnc_onnx.runtime.loader import InferenceSession
 
     return InferenceSession(str(path), options, mode=mode)
 
 
 def feed(session: ort.InferenceSession) -> dict[str, np.ndarray]:
     """Reproducible inputs."""
-    from nnc_onnx.running import random_inputs
+    from nnc_onnx.runtime.running import random_inputs
 
     return random_inputs(session.get_inputs(), 0, {"n": 3, "b": 3})
 

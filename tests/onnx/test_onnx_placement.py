@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, helper
 
-from nnc_onnx.placement import Placement
-from nnc_onnx.usage import Usage, Value
-from nnc_onnx.walk import captured_names, common_prefix, node_inputs
+from nnc_onnx.graph.placement import Placement
+from nnc_onnx.graph.usage import Usage, Value
+from nnc_onnx.graph.walk import captured_names, common_prefix, node_inputs
 
 
 def placement(model: ModelProto, *names: str) -> Placement:

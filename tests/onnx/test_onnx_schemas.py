@@ -11,7 +11,8 @@ import pytest
 
 from nnc_codec.formats import RunOptions, VerifyOptions
 from nnc_codec.report import to_json
-from nnc_onnx import carriage, inspection, packing, running, schemas, unpacking, verification
+from nnc_onnx import carriage, inspection, packing, schemas, unpacking, verification
+from nnc_onnx.runtime import running
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 

@@ -16,7 +16,7 @@ from nnc_onnx.errors import CarriageError, UnsupportedCarriageError
 from nnc_onnx.inspection import inspect
 from nnc_onnx.manifest import Manifest, Parameters, TensorEntry, parse_manifest
 from nnc_onnx.packing import pack
-from nnc_onnx.running import random_inputs, run
+from nnc_onnx.runtime.running import random_inputs, run
 from nnc_onnx.unpacking import unpack
 from nnc_onnx.verification import verify
 

@@ -114,8 +114,8 @@ def test_release_that_is_too_old_is_refused_in_one_line(old_site):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import onnxruntime\n"
-        "from nnc_onnx.library import get_library_path\n"
-        "try: import nnc_onnx.loader\n"
+        "from nnc_onnx.runtime.library import get_library_path\n"
+        "try: import nnc_onnx.runtime.loader\n"
         "except Exception as error: print(error.code, error)\n"
         "try: onnxruntime.SessionOptions().register_custom_ops_library(get_library_path())\n"
         "except Exception as error: print(error)\n"

@@ -10,11 +10,11 @@ from onnx_graphs import FLOAT, model, tensor, value, weights
 
 import nnc_onnx
 from nnc_codec.formats import PackOptions
+from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, planner_for
 from nnc_onnx.rd.activations import Moments, observe
 from nnc_onnx.rd.network import Network
-from nnc_onnx.usage import Usage
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from onnx_graphs import FLOAT, INT64, mlp, model, tensor, value, weights
 
 from nnc_codec.formats import PackOptions
+from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd.calibration import load_calibration
 from nnc_onnx.rd.errors import CalibrationError, CannotRunError
@@ -16,7 +17,6 @@ from nnc_onnx.rd.inputs import StatePair, Synthetic
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.random import Random
 from nnc_onnx.rd.tolerance import limits_of
-from nnc_onnx.usage import Usage
 
 pytest.importorskip("onnxruntime")
 

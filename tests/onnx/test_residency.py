@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from nnc_codec.errors import InvalidArgumentError
-from nnc_onnx import runtime_settings
-from nnc_onnx.budget import budget_bytes
-from nnc_onnx.loader import InferenceSession, stats
+from nnc_onnx.graph.usage import Usage
 from nnc_onnx.payloads import packed_tensors
-from nnc_onnx.residency import choose_constants
-from nnc_onnx.usage import Usage
+from nnc_onnx.runtime import settings as runtime_settings
+from nnc_onnx.runtime.budget import budget_bytes
+from nnc_onnx.runtime.loader import InferenceSession, stats
+from nnc_onnx.runtime.residency import choose_constants
 
 CPU = ["CPUExecutionProvider"]
 FLOAT = TensorProto.FLOAT

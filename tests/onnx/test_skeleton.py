@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnc_codec.files import FileAccessError
 from nnc_onnx.errors import CarriageError, InvalidModelError, TruncatedModelError
-from nnc_onnx.loader import InferenceSession
-from nnc_onnx.shell import shell_weights, unpack_shell
-from nnc_onnx.skeleton import LARGE, read_skeleton
-from nnc_onnx.staging import staged
+from nnc_onnx.graph.usage import Value
+from nnc_onnx.runtime.loader import InferenceSession
+from nnc_onnx.runtime.shell import shell_weights, unpack_shell
+from nnc_onnx.runtime.skeleton import LARGE, read_skeleton
+from nnc_onnx.runtime.staging import staged
 from nnc_onnx.tensors import is_external, read_bytes
-from nnc_onnx.usage import Value
 
 CPU = ["CPUExecutionProvider"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from nnc_onnx.library import reset_stats, stats
-from nnc_onnx.loader import InferenceSession, register
+from nnc_onnx.runtime.library import reset_stats, stats
+from nnc_onnx.runtime.loader import InferenceSession, register
 
 CPU = ["CPUExecutionProvider"]
 

@@ -21,12 +21,12 @@ from nnc_codec.surgery import model_parameter_set, with_base_model_id
 from nnc_codec.updates import NotAnUpdateError, UpdateChainError, WrongBaseError, open_update
 from nnc_onnx import schemas
 from nnc_onnx.coding import measure
-from nnc_onnx.nnr_packing import pack_nnr
-from nnc_onnx.nnr_unpacking import unpack_nnr
+from nnc_onnx.nnr.packing import pack_nnr
+from nnc_onnx.nnr.unpacking import unpack_nnr
 from nnc_onnx.packing import pack
-from nnc_onnx.structure import TopologyChangedError
 from nnc_onnx.unpacking import unpack
-from nnc_onnx.update import apply, diff
+from nnc_onnx.update.structure import TopologyChangedError
+from nnc_onnx.update.updates import apply, diff
 
 FORCE = ApplyOptions(force=True)
 

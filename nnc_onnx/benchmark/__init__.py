@@ -1,0 +1,1 @@
+"""Measuring the ways to run a packed model against the plain one."""

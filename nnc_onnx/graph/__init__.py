@@ -1,0 +1,1 @@
+"""Graphs as such: what is inside them, who reads what, and where a node may go."""

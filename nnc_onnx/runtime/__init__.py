@@ -1,0 +1,1 @@
+"""Running packed models in onnxruntime: sessions, what they keep decoded, and the native operators."""

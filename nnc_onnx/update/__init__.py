@@ -1,0 +1,1 @@
+"""Updates between ONNX models: making, chaining and adding them."""
