@@ -130,7 +130,7 @@ def bitstream_head(options: EncodeParams, *, parents: bool = False, predictive: 
     context, head = Context(), b""
     for header, payload in units:
         unit = syntax.write_unit(header, payload, context)
-        context = context.after(syntax.read_unit(unit, 0, context))
+        context = syntax.read_unit(unit, 0, context).context_after(context)
         head += unit
     return context, head
 

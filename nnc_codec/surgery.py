@@ -185,7 +185,7 @@ def _parameter_set(bitstream: Bitstream, unit: syntax.Unit, **changes: Any) -> b
         return bitstream.unit_bytes(unit.index)
     context = Context()
     for before in bitstream.units[: unit.index]:
-        context = context.after(before)
+        context = before.context_after(context)
     return syntax.write_unit(unit.header, payload.replace(**changes), context, long_form=unit.long_form)
 
 
@@ -282,7 +282,7 @@ def collect(parts: Mapping[str, Buffer], identifiers: Mapping[str, int] | None =
                 head += bitstream.unit_bytes(unit.index)
             elif not _is_model(unit):
                 raise UnsupportedError(f"{unit.type_name} units cannot be collected", unit=unit.index, tensor=name)
-            context = context.after(unit)
+            context = unit.context_after(context)
         heads.add(head)
     if len(heads) > 1:
         raise UnsupportedError("bitstreams with different parameter sets cannot be collected")

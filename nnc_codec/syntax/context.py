@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import CorruptError
 
 if TYPE_CHECKING:
     from ..limits import Limits
-    from .fields import Structure
-    from .topology import TopologyElementsIdsList
-    from .unit import Unit
+
+
+class Exporting(Protocol):
+    """A syntax structure as the context sees it: what later units take from it."""
+
+    exports: ClassVar[tuple[str, ...]]
+    counter: ClassVar[str | None]
+
+
+class ElementIds(Protocol):
+    """``topology_elements_ids_list()`` as the context sees it: names, or else indices of names."""
+
+    @property
+    def topology_elem_id_list(self) -> tuple[str, ...]:
+        """Names of tensors."""
+
+    @property
+    def topology_elem_id_index_list(self) -> tuple[int, ...]:
+        """Indices into the reference list."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class Context:
         return self.lps_quantization_parameter
 
     def out_of_band(
-        self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None
+        self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None
     ) -> OutOfBand:
         """What ``base`` knows about a data unit, by the name of its (first) tensor."""
         if not self.base:
@@ -110,7 +126,7 @@ class Context:
         return self.base.get(names[0], _UNKNOWN)
 
     def names(
-        self, topology_elem_id: str | None, index: int | None, ids: TopologyElementsIdsList | None
+        self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None
     ) -> tuple[str, ...]:
         """Tensor names of a data unit, indices into the reference list resolved."""
         if ids is not None:
@@ -123,7 +139,7 @@ class Context:
             raise CorruptError(f"tensor index {index} is outside the reference list")
         return self.reference_list[index]
 
-    def exported(self, structures: Iterable[Structure | None]) -> Context:
+    def exported(self, structures: Iterable[Exporting | None]) -> Context:
         """This context with what the structures say for later units, and their counters moved on."""
         changes: dict[str, Any] = {}
         for part in structures:
@@ -132,14 +148,6 @@ class Context:
                 if part.counter is not None:
                     changes[part.counter] = getattr(self, part.counter) + 1
         return replace(self, **changes) if changes else self
-
-    def after(self, unit: Unit) -> Context:
-        """The context of the next unit; the same object where the unit says nothing for later ones, as data units."""
-        if unit.payload is None and unit.header.start_unit_header is None:
-            return self
-        context = self.exported((unit.header.start_unit_header, unit.payload))
-        names = unit.reference_list
-        return context if names is None else replace(context, reference_list=names, reference_count=len(names))
 
 
 CONTEXT_NAMES = frozenset(f.name for f in fields(Context)) | {"out_of_band"}

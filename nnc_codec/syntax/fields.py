@@ -263,7 +263,7 @@ def structure(*parameters: str, exports: tuple[str, ...] = (), counter: str | No
 
     Args:
         parameters: names the enclosing structure supplies.
-        exports: elements that the context takes over after the unit (:meth:`.context.Context.after`).
+        exports: elements that the context takes over after the unit (:meth:`.unit.Unit.context_after`).
         counter: number in the context that goes up by one after the unit.
     """
 

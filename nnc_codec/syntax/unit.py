@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CorruptError, InvalidArgumentError, LimitExceededError, NNRError, TruncatedError
@@ -80,6 +80,14 @@ class Unit:
         """Tensor names that later units refer to by index, if this unit lists them."""
         listed = isinstance(self.payload, TopologyUnitPayload) and self.payload.topology_elements_ids_list
         return listed.topology_elem_id_list if listed else None
+
+    def context_after(self, context: Context) -> Context:
+        """The context of the next unit; the same object where this one says nothing for later ones, as data units."""
+        if self.payload is None and self.header.start_unit_header is None:
+            return context
+        names = self.reference_list
+        following = context.exported((self.header.start_unit_header, self.payload))
+        return following if names is None else replace(following, reference_list=names, reference_count=len(names))
 
     @property
     def data_unit(self) -> CompressedDataUnitHeader | None:
@@ -284,7 +292,7 @@ def trace_units(buffer: Buffer, context: Context | None = None) -> Iterator[list
             yield entries
             raise
         yield entries
-        context = context.after(unit)
+        context = unit.context_after(context)
         offset = unit.end
         index += 1
 
@@ -305,7 +313,7 @@ def scan_units(buffer: Buffer, context: Context | None = None) -> Iterator[tuple
             raise LimitExceededError(f"more than {context.max_units} units", bit_offset=8 * offset)
         unit = read_unit(buffer, offset, context, index=index)
         yield unit, context
-        context = context.after(unit)
+        context = unit.context_after(context)
         offset = unit.end
         index += 1
 

@@ -46,7 +46,7 @@ def start(profile: int = 1) -> bytes:
 def after(data: bytes, **limits: int) -> Context:
     context = Context(**limits)  # type: ignore[arg-type]
     for unit, _ in scan_units(data, context):
-        context = context.after(unit)
+        context = unit.context_after(context)
     return context
 
 

@@ -25,7 +25,7 @@ def carefully(data: bytes, context: Context) -> Outcome:
         while offset < len(data):
             bits = BitReader(data, offset, unit=len(units))
             units.append(unit._read_unit(bits, offset, context, len(units), reader))
-            context = context.after(units[-1])
+            context = units[-1].context_after(context)
             offset = units[-1].end
     except NNRError as error:
         return units, (error.code, str(error))

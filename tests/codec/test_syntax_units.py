@@ -107,7 +107,7 @@ def test_dimensions_from_the_base_model() -> None:
     known = OutOfBand(known=True, tensor_dimensions=(9, 5), cabac_unary_length_minus1=4)
     context = Context(base={"w": known})
     for unit, _ in scan_units(front, context):
-        context = context.after(unit)
+        context = unit.context_after(context)
     header = data_unit(
         tensor_dimensions_flag=0, count_tensor_dimensions=0, tensor_dimensions=(), scan_order=0
     )
