@@ -250,13 +250,7 @@ class Bitstream(Mapping[str, CodedTensor]):
 
     def to_json(self) -> dict[str, Any]:
         """All syntax elements as JSON types."""
-        units = []
-        for unit in self.units:
-            entry: dict[str, Any] = {"nnr_unit_size": unit.size, "nnr_unit_header": unit.header.to_dict()}
-            if unit.payload is not None:
-                entry["payload"] = unit.payload.to_dict()
-            units.append(entry)
-        return {"units": units}
+        return {"units": [unit.to_dict() for unit in self.units]}
 
     def split(self) -> dict[str, bytes]:
         """One bitstream per data unit, by the name of its (first) tensor: STR, MPS, the LPS in force, NDU.
