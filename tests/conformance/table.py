@@ -42,6 +42,9 @@ What of ISO/IEC 15938-17 is decoded and encoded, and on which streams that rests
 * **NNCodec agrees**: its decoder returns the same bits, on as many of these streams as are named; for the rest it
   fails.
 
+Bytes are identical for the options NNCodec has. One default of ours it does not have: a matrix of 2^24 weights or more
+gets entry points, so that several threads decode it; `EncodeParams(entry_points_from=0)` leaves them out.
+
 Beyond these files, `tests/interop` compares both codecs over generated cases of the whole option grid in each
 direction, and on the weights of real models.
 """
