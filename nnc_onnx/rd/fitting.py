@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -78,21 +79,36 @@ class Study(NamedTuple):
         return attempt(weight.values, qp, options.qp_density, options.method)
 
 
-def fit_deviation(study: Study, wanted: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:
+class Fit(NamedTuple):
+    """A choice that was tried.
+
+    Attributes:
+        choice: the quantization parameters.
+        change: of the outputs, all weights quantized.
+        values: what is coded in place of the weights that are coded with error feedback, by name.
+    """
+
+    choice: Choice
+    change: float
+    values: Mapping[str, NDArray[Any]]
+
+
+def fit_deviation(study: Study, wanted: float, options: PackOptions, executor: Executor) -> Fit:
     """The smallest choice at which the outputs change by about `wanted`, all weights quantized together.
 
     Errors of several weights do not simply add up. So the sum that is asked for is corrected by what is measured.
     """
     asked = wanted
-    best: tuple[Choice, float] | None = None
-    finest: tuple[Choice, float] | None = None
+    best: Fit | None = None
+    finest: Fit | None = None
     for _ in range(MOST_CHECKS):
         choice = for_deviation(study.items, asked)
-        change = try_choice(study, choice, options, executor)[0]
-        if finest is None or change < finest[1]:
-            finest = choice, change
-        if change <= wanted * TOLERANCE and (best is None or choice.bits < best[0].bits):
-            best = choice, change
+        change, _, values = try_choice(study, choice, options, executor)
+        fit = Fit(choice, change, fed_back(study, values))
+        if finest is None or change < finest.change:
+            finest = fit
+        if change <= wanted * TOLERANCE and (best is None or choice.bits < best.choice.bits):
+            best = fit
         if wanted / TOLERANCE <= change <= wanted * TOLERANCE:
             break
         stride = wanted / max(change, wanted / _LARGEST_STRIDE**2)
@@ -123,18 +139,12 @@ def try_choice(
     return study.check(values), math.ceil(sum(size for _, size, _ in coded)), values
 
 
-def fed_back(study: Study, choice: Choice, options: PackOptions, executor: Executor) -> dict[str, NDArray[Any]]:
-    """Values of the weights that are coded with error feedback, by name."""
-    pairs = [
-        (weight, qp)
-        for weight, qp in zip(study.weights, choice.qps, strict=True)
-        if study.feedback is not None and weight.name in study.feedback
-    ]
-    values = executor.map(lambda pair: study.code(pair[0], pair[1], options).values, pairs)
-    return {weight.name: decoded for (weight, _), decoded in zip(pairs, values, strict=True)}
+def fed_back(study: Study, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Those of the decoded weights that were coded with error feedback, by name."""
+    return {name: decoded for name, decoded in values.items() if study.feedback is not None and name in study.feedback}
 
 
-def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> tuple[Choice, float]:
+def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> Fit:
     """The smallest choice found that keeps the limits of the model.
 
     Args:
@@ -146,13 +156,13 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
     noise, finest = study.limits.noise + shift, FINEST + shift
     for _ in range(MOST_STEPS):
         choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
-        change = try_choice(study, choice, options, executor)[0]
+        change, _, values = try_choice(study, choice, options, executor)
         excess = study.limits.excess(choice.noise, 10 * math.log10(max(change, _NO_CHANGE)), shift)
         if excess <= 0 or noise <= finest:
             break
         # Rounded, so that the last digits of the outputs do not matter.
         noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), finest)
-    return choice, change
+    return Fit(choice, change, fed_back(study, values))
 
 
 def fit_size(
@@ -161,7 +171,7 @@ def fit_size(
     original_bytes: int,
     options: PackOptions,
     executor: Executor,
-) -> tuple[Choice, float]:
+) -> Fit:
     """The best choice with which the packed model has at most `most` bytes.
 
     Raises:
@@ -173,9 +183,9 @@ def fit_size(
     allowed = float(room)
     for _ in range(MOST_CHECKS):
         choice = for_bits(study.items, 8 * allowed)
-        change, size, _ = try_choice(study, choice, options, executor)
+        change, size, values = try_choice(study, choice, options, executor)
         if size <= room:
-            return choice, change
+            return Fit(choice, change, fed_back(study, values))
         allowed *= 0.995 * room / size
         if allowed <= 0:
             break
@@ -185,9 +195,7 @@ def fit_size(
     )
 
 
-def fit_metric(
-    study: Study, max_drop: float, metric: Metric, options: PackOptions, executor: Executor
-) -> tuple[Choice, float]:
+def fit_metric(study: Study, max_drop: float, metric: Metric, options: PackOptions, executor: Executor) -> Fit:
     """Bisect the allowed change until the metric keeps within `max_drop` of the original's."""
 
     def judge(values: dict[str, NDArray[Any]] | None) -> float:
@@ -198,14 +206,14 @@ def fit_metric(
 
     wanted = judge(None) - max_drop
     low, high = (math.log2(bound) for bound in _METRIC_RANGE)
-    best: tuple[Choice, float] | None = None
+    best: Fit | None = None
     for attempt_number in range(METRIC_TRIES):
         middle = low if attempt_number == METRIC_TRIES - 1 and best is None else (low + high) / 2
         choice = for_deviation(study.items, 2.0**middle)
         change, _, values = try_choice(study, choice, options, executor)
         if judge(values) >= wanted:
-            if best is None or choice.bits < best[0].bits:
-                best = choice, change
+            if best is None or choice.bits < best.choice.bits:
+                best = Fit(choice, change, fed_back(study, values))
             low = middle
         else:
             high = middle

@@ -18,13 +18,12 @@ from nnc_codec.quality import choose_quality
 from ..graph.usage import Value
 from ..plan import PlannedTensor
 from .activations import observe
-from .allocate import Choice
 from .calibration import Calibration, load_calibration
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
 from .feedback import FeedbackCoder
-from .fitting import Basis, Study, fed_back, fit_deviation, fit_limits, fit_metric, fit_size
+from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, fit_size
 from .goals import PRESETS, Goal, Metric
 from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
@@ -113,8 +112,7 @@ def plan_quality(
         if progress is not None:
             weighed = sum(weight.values.nbytes for weight in study.weights)
             progress(Progress(what="trying steps for all weights together", done=weighed, total=weighed))
-        choice, change = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
-        values = fed_back(study, choice, options, executor)
+        choice, change, values = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
     params = {
         tensor.value: TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
         for weight, qp in zip(study.weights, choice.qps, strict=True)
@@ -137,11 +135,8 @@ def choose(
     *,
     original_bytes: int = 0,
     metric: Metric | None = None,
-) -> tuple[Choice, float]:
+) -> Fit:
     """The choice for a goal, from what was measured; one study serves many goals.
-
-    Returns:
-        The choice, and the change of the outputs with all weights quantized.
 
     Raises:
         GoalError: the target cannot be met.
