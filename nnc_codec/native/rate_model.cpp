@@ -11,8 +11,6 @@ namespace nnc {
 
 namespace {
 
-constexpr std::size_t kSample = std::size_t{1} << 16;  // weights that choose the parameter sets
-
 std::uint32_t cost_of(const CostTable& costs, const Model& m, unsigned bit) {
   return costs.bit[bit][static_cast<std::size_t>((m.q >> 3) + 512)];
 }
@@ -78,7 +76,7 @@ std::vector<std::uint8_t> likely_parameter_sets(const float* w, std::size_t coun
                                                 float step) {
   TensorCoding sample = coding;
   sample.rows = 1;
-  sample.cols = std::min(count, kSample);
+  sample.cols = std::min(count, kParameterSample);
   sample.codebook_size = 0;
   sample.reference = nullptr;
   sample.history = nullptr;

@@ -44,7 +44,8 @@ class RateModel {
 };
 
 // Parameter sets that suit the start of a tensor when only the error counts, per model index. `weights` are in coding
-// order, `count` of them; of `coding` only what does not depend on the shape matters.
+// order, `count` of them, and no more than kParameterSample matter; of `coding` only what does not depend on the shape.
+inline constexpr std::size_t kParameterSample = std::size_t{1} << 16;
 std::vector<std::uint8_t> likely_parameter_sets(const float* weights, std::size_t count, const TensorCoding& coding,
                                                 float step);
 

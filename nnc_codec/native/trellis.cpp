@@ -227,50 +227,23 @@ void forward_any(Forward forward, const float* w, std::size_t n, double scale, d
   }
 }
 
-// Weights of a scan in blocks pass through a small buffer, so that no second copy of the tensor is made.
-void forward_blocks(const float* weights, const TensorCoding& coding, double scale, double* cost, Decision* decisions,
-                    const Kernels& run) {
-  constexpr std::size_t kBuffered = 4096;
-  float buffer[kBuffered];
-  std::size_t held = 0;
-  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
-                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     if (held + width > kBuffered) {
-                       forward_any(run.forward, buffer, held, scale, cost, decisions);
-                       decisions += held;
-                       held = 0;
-                     }
-                     const float* const from = weights + y * coding.cols + x;
-                     std::copy(from, from + width, buffer + held);
-                     held += static_cast<std::size_t>(width);
-                     return true;
-                   });
-  forward_any(run.forward, buffer, held, scale, cost, decisions);
-}
-
 void search(const float* weights, const TensorCoding& coding, double scale, std::int32_t* out) {
-  const std::size_t n = static_cast<std::size_t>(coding.rows * coding.cols);
-  const bool blocks = coding.effective_scan() != 0;
+  const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
   const Kernels run = kernels();
-  std::vector<Decision> decisions(n);
-  std::vector<std::uint8_t> choice(n);
+  std::vector<Decision> decisions(count);
+  std::vector<std::uint8_t> choice(count);
   double cost[8];
   std::fill(cost, cost + 8, 0.5 * DBL_MAX);
   cost[0] = 0;
-  if (blocks)
-    forward_blocks(weights, coding, scale, cost, decisions.data(), run);
-  else
-    forward_any(run.forward, weights, n, scale, cost, decisions.data());
-  run.trace(n, cost, decisions.data(), choice.data());
-  if (!blocks) return run.multiples(weights, n, scale, choice.data(), out);
-  const std::uint8_t* next = choice.data();
-  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
-                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     const std::uint64_t at = y * coding.cols + x;
-                     run.multiples(weights + at, static_cast<std::size_t>(width), scale, next, out + at);
-                     next += width;
-                     return true;
-                   });
+  Decision* next = decisions.data();
+  in_coding_order(weights, coding, [&](const float* w, std::size_t n) {
+    forward_any(run.forward, w, n, scale, cost, next);
+    next += n;
+  });
+  run.trace(count, cost, decisions.data(), choice.data());
+  in_raster_order(coding, [&](std::size_t at, std::size_t coded, std::size_t n) {
+    run.multiples(weights + at, n, scale, choice.data() + coded, out + at);
+  });
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "contexts.h"
 #include "cpu.h"
@@ -133,29 +132,48 @@ inline bool trellis_fits(const float* weights, std::size_t count, float step) {
   return (1.0f / step) * magnitude <= 2147483520.0f;  // false for NaN
 }
 
-// Calls search(weights, integers) on arrays in coding order; `weights` and `out` are in raster order.
-template <class Search>
-void in_coding_order(const float* weights, const TensorCoding& coding, std::int32_t* out, Search&& search) {
+// Calls take(weights, count) on all weights in coding order, a multiple of kBuffered of them at a time until the last ones.
+// Those of a scan in blocks pass through a small buffer, so that no second copy of the tensor is made.
+inline constexpr std::size_t kBuffered = 4096;
+
+template <class Take>
+void in_coding_order(const float* weights, const TensorCoding& coding, Take&& take) {
   if (coding.effective_scan() == 0) {
-    search(weights, out);
+    take(weights, static_cast<std::size_t>(coding.rows * coding.cols));
     return;
   }
-  const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
-  std::vector<float> ordered;
-  ordered.reserve(count);
+  float buffer[kBuffered];
+  std::size_t held = 0;
   for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
                    [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     const float* const from = weights + y * coding.cols + x;
-                     ordered.insert(ordered.end(), from, from + width);
+                     const float* from = weights + y * coding.cols + x;
+                     for (std::size_t left = static_cast<std::size_t>(width); left;) {
+                       const std::size_t n = std::min(left, kBuffered - held);
+                       std::copy(from, from + n, buffer + held);
+                       from += n;
+                       left -= n;
+                       held += n;
+                       if (held < kBuffered) continue;
+                       take(static_cast<const float*>(buffer), held);
+                       held = 0;
+                     }
                      return true;
                    });
-  std::vector<std::int32_t> found(count);
-  search(static_cast<const float*>(ordered.data()), found.data());
-  const std::int32_t* next = found.data();
+  if (held) take(static_cast<const float*>(buffer), held);
+}
+
+// Calls visit(first position in raster order, first position in coding order, count) on stretches that cover the tensor.
+template <class Visit>
+void in_raster_order(const TensorCoding& coding, Visit&& visit) {
+  if (coding.effective_scan() == 0) {
+    visit(std::size_t{0}, std::size_t{0}, static_cast<std::size_t>(coding.rows * coding.cols));
+    return;
+  }
+  std::size_t done = 0;
   for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
                    [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
-                     std::copy(next, next + width, out + y * coding.cols + x);
-                     next += width;
+                     visit(static_cast<std::size_t>(y * coding.cols + x), done, static_cast<std::size_t>(width));
+                     done += static_cast<std::size_t>(width);
                      return true;
                    });
 }

@@ -166,84 +166,146 @@ void forward(const float* w, std::size_t n, double scale, const RateTables& rate
   forward_portable(w, n, scale, rates, at, decisions);
 }
 
-void finish_portable(const float* w, std::size_t n, double scale, const float* cost, const Decision* decisions,
-                     std::uint8_t* choice, std::int32_t* out) {
+void trace_portable(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
   trace_back(n, cost, decisions, choice);
+}
+void multiples_portable(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
   to_multiples(w, n, scale, choice, out);
 }
 #ifdef NNC_AVX2
-NNC_TARGET_AVX2 void finish_avx2(const float* w, std::size_t n, double scale, const float* cost, const Decision* decisions,
-                                 std::uint8_t* choice, std::int32_t* out) {
+NNC_TARGET_AVX2 void trace_avx2(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
   trace_back(n, cost, decisions, choice);
+}
+NNC_TARGET_AVX2 void multiples_avx2(const float* w, std::size_t n, double scale, const std::uint8_t* choice,
+                                    std::int32_t* out) {
   to_multiples(w, n, scale, choice, out);
 }
 #endif
 
-void dependent(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
-  std::vector<Decision> decisions(count);
-  std::vector<std::uint8_t> choice(count);
-  Survivors at{};
-  std::fill(at.cost, at.cost + 8, 1e30f);
-  at.cost[0] = 0;
-  RateTables rates;
-  bool stale = true;
-  for (std::size_t done = 0; done < count; done += kBlock) {
-    const std::size_t n = std::min(kBlock, count - done);
-    const bool follow = follows(done / kBlock);
-    if (stale) model.tabulate(rates);
-    stale = follow;
-    const Survivors entered = at;
-    forward(w + done, n, scale, rates, at, decisions.data() + done);
-    const float* const least = std::min_element(at.cost, at.cost + 8);
+void trace(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
+#ifdef NNC_AVX2
+  if (has_avx2()) return trace_avx2(n, cost, decisions, choice);
+#endif
+  trace_portable(n, cost, decisions, choice);
+}
+void multiples(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
+#ifdef NNC_AVX2
+  if (has_avx2()) return multiples_avx2(w, n, scale, choice, out);
+#endif
+  multiples_portable(w, n, scale, choice, out);
+}
+
+// The search with dependent quantization, over weights in coding order.
+class Dependent {
+ public:
+  Dependent(RateModel& model, std::size_t count, double scale)
+      : model_(model), scale_(scale), decisions_(count), choice_(count) {
+    std::fill(at_.cost, at_.cost + 8, 1e30f);
+    at_.cost[0] = 0;
+  }
+  // The next weights, a multiple of kBlock unless they are the last.
+  void take(const float* w, std::size_t count) {
+    for (std::size_t done = 0; done < count; done += kBlock) block(w + done, std::min(kBlock, count - done));
+  }
+  // After the last weight: slots of the best path.
+  const std::uint8_t* choice() {
+    trace(choice_.size(), at_.cost, decisions_.data(), choice_.data());
+    return choice_.data();
+  }
+
+ private:
+  void block(const float* w, std::size_t n) {
+    const bool follow = follows(taken_ / kBlock);
+    if (stale_) model_.tabulate(rates_);
+    stale_ = follow;
+    const Survivors entered = at_;
+    forward(w, n, scale_, rates_, at_, decisions_.data() + taken_);
+    const float* const least = std::min_element(at_.cost, at_.cost + 8);
     const float lowest = *least;
-    for (float& c : at.cost) c -= lowest;
-    if (!follow) continue;
-    // The best path through the block moves the models; later weights may still change its last decisions.
-    Trace trace{decisions.data() + done, choice.data() + done, static_cast<unsigned>(least - at.cost)};
+    for (float& c : at_.cost) c -= lowest;
+    if (follow) move_models(w, n, entered, static_cast<unsigned>(least - at_.cost));
+    taken_ += n;
+  }
+  // The best path through the block moves the models; later weights may still change its last decisions.
+  void move_models(const float* w, std::size_t n, const Survivors& entered, unsigned last) {
+    Trace trace{decisions_.data() + taken_, choice_.data() + taken_, last};
     for (std::size_t i = n; i-- > 0;) trace.step(i);
     std::uint32_t state = trace.state;
-    model.enter(entered.some[state] ? entered.neighbour : 0);
+    model_.enter(entered.some[state] ? entered.neighbour : 0);
     for (std::size_t i = 0; i < n; ++i) {
-      const std::int32_t m = multiple_at(w[done + i], scale, choice[done + i]);
-      const std::int32_t level = level_of(m, state);
-      model.code(level, state);
+      const std::int32_t level = level_of(multiple_at(w[i], scale_, choice_[taken_ + i]), state);
+      model_.code(level, state);
       state = kNextState[state][level & 1];
     }
   }
-#ifdef NNC_AVX2
-  if (has_avx2()) return finish_avx2(w, count, scale, at.cost, decisions.data(), choice.data(), out);
-#endif
-  finish_portable(w, count, scale, at.cost, decisions.data(), choice.data(), out);
-}
 
-void uniform(const float* w, std::size_t count, double scale, RateModel& model, std::int32_t* out) {
-  RateTables rates;
-  bool follow = true;
-  std::uint32_t neighbour = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (i % kBlock == 0) {
-      if (follow) model.tabulate(rates);
-      follow = follows(i / kBlock);
-      model.enter(neighbour);
+  RateModel& model_;
+  double scale_;
+  std::vector<Decision> decisions_;
+  std::vector<std::uint8_t> choice_;
+  Survivors at_{};
+  RateTables rates_;
+  bool stale_ = true;
+  std::size_t taken_ = 0;
+};
+
+// The search without it: a decision is final at once.
+class Uniform {
+ public:
+  Uniform(RateModel& model, double scale) : model_(model), scale_(scale) {}
+  // The next weights in coding order, any number.
+  void take(const float* w, std::size_t count, std::int32_t* out) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (taken_++ % kBlock == 0) {
+        if (follow_) model_.tabulate(rates_);
+        follow_ = follows((taken_ - 1) / kBlock);
+        model_.enter(neighbour_);
+      }
+      out[i] = decide(w[i]);
+      if (follow_) model_.code(out[i], 0);
+      neighbour_ = neighbour_class(out[i]);
     }
-    const double o = std::fabs(scale * static_cast<double>(w[i]));
-    const std::uint32_t negative = w[i] < 0;
+  }
+
+ private:
+  std::int32_t decide(float w) const {
+    const double o = std::fabs(scale_ * static_cast<double>(w));
+    const std::uint32_t negative = w < 0;
     const std::int32_t nearest = static_cast<std::int32_t>(o + 0.5);
     const float whole = static_cast<float>(o);
-    float least = whole * whole + rates.zero[neighbour][0];
+    float least = whole * whole + rates_.zero[neighbour_][0];
     std::int32_t best = 0;
     for (std::int32_t q = std::max(1, nearest - 1); q <= nearest; ++q) {
       const float e = static_cast<float>(o - q);
-      const float cost = e * e + (rates.some[negative][neighbour][0] + rates.of(negative, static_cast<std::uint32_t>(q)));
+      const float cost = e * e + (rates_.some[negative][neighbour_][0] + rates_.of(negative, static_cast<std::uint32_t>(q)));
       if (cost < least) {
         least = cost;
         best = q;
       }
     }
-    out[i] = negative ? -best : best;
-    if (follow) model.code(out[i], 0);
-    neighbour = neighbour_class(out[i]);
+    return negative ? -best : best;
   }
+
+  RateModel& model_;
+  double scale_;
+  RateTables rates_;
+  bool follow_ = true;
+  std::uint32_t neighbour_ = 0;
+  std::size_t taken_ = 0;
+};
+
+// Parameter sets for the start of the tensor, whose weights may have to be brought into coding order.
+std::vector<std::uint8_t> first_parameter_sets(const float* weights, std::size_t count, const TensorCoding& coding, float step) {
+  if (coding.effective_scan() == 0) return likely_parameter_sets(weights, count, coding, step);
+  std::vector<float> first;
+  first.reserve(kParameterSample + kBlock * 16);
+  for_each_segment(coding.rows, coding.cols, coding.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool) {
+                     const float* const from = weights + y * coding.cols + x;
+                     first.insert(first.end(), from, from + width);
+                     return first.size() < kParameterSample;
+                   });
+  return likely_parameter_sets(first.data(), first.size(), coding, step);
 }
 
 }  // namespace
@@ -253,13 +315,18 @@ Status quantize_rate(const float* weights, const TensorCoding& coding, float ste
   if (!(lambda >= 0.0f) || !std::isfinite(lambda)) return {Code::invalid_argument, "lambda", 0};
   if (!trellis_fits(weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
   const double scale = 1.0 / static_cast<double>(step);
-  in_coding_order(weights, coding, out, [&](const float* w, std::int32_t* to) {
-    RateModel model(coding.unary_length, likely_parameter_sets(w, count, coding, step), lambda);
-    if (coding.dq)
-      dependent(w, count, scale, model, to);
-    else
-      uniform(w, count, scale, model, to);
-  });
+  RateModel model(coding.unary_length, first_parameter_sets(weights, count, coding, step), lambda);
+  if (coding.dq) {
+    Dependent search(model, count, scale);
+    in_coding_order(weights, coding, [&](const float* w, std::size_t n) { search.take(w, n); });
+    const std::uint8_t* const choice = search.choice();
+    in_raster_order(coding, [&](std::size_t at, std::size_t coded, std::size_t n) {
+      multiples(weights + at, n, scale, choice + coded, out + at);
+    });
+  } else {
+    Uniform search(model, scale);
+    in_raster_order(coding, [&](std::size_t at, std::size_t, std::size_t n) { search.take(weights + at, n, out + at); });
+  }
   return {};
 }
 

@@ -34,7 +34,8 @@ count, rows, workers, method = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[
 ctypes.CDLL(None).mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD: what is freed goes back at once and cannot be used unseen
 rng = np.random.default_rng(0)
 tensors = {f"w{i}": rng.standard_normal((rows, 1024), np.float32) for i in range(count)}
-params = nnc_codec.EncodeParams(qp=-8, method=method, lambda_=float(sys.argv[5]))
+scan_order = int(sys.argv[6])
+params = nnc_codec.EncodeParams(qp=-8, method=method, lambda_=float(sys.argv[5]), scan_order=scan_order)
 nnc_codec.decode(nnc_codec.encode({"w": tensors["w0"][:2]}, params))
 with ThreadPoolExecutor(workers) as executor:
     data, coding = growth(lambda: nnc_codec.encode(tensors, params, executor=executor))

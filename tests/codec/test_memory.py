@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nnc_codec.syntax.enums import ScanOrder
+
 MB = 1 << 20
 SLACK = 3 * MB
 """Stacks, arenas and code that is touched for the first time."""
@@ -16,18 +18,19 @@ SLACK = 3 * MB
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 
 
-def measure(count: int, rows: int, workers: int, method: str = "dq", lambda_: float = 0) -> dict[str, int]:
+def measure(count: int, rows: int, workers: int, method: str = "dq", lambda_: float = 0, scan: int = 0) -> dict[str, int]:
     command = [sys.executable, str(Path(__file__).with_name("memory_child.py"))]
-    arguments = [str(value) for value in (count, rows, workers, method, lambda_)]
+    arguments = [str(value) for value in (count, rows, workers, method, lambda_, scan)]
     result = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
     report: dict[str, int] = json.loads(result.stdout)
     return report
 
 
+@pytest.mark.parametrize("scan", [ScanOrder.ROWS, ScanOrder.BLOCKS_64])
 @pytest.mark.parametrize(("method", "lambda_"), [("dq", 0), ("dq", 0.1), ("uniform", 0), ("uniform", 0.1)])
-def test_one_large_tensor(method: str, lambda_: float) -> None:
+def test_one_large_tensor(method: str, lambda_: float, scan: ScanOrder) -> None:
     size = 24 * MB
-    peak = measure(1, size >> 12, 1, method, lambda_)
+    peak = measure(1, size >> 12, 1, method, lambda_, int(scan))
     assert peak["encode"] < 2 * size + peak["coded"] + SLACK
     assert peak["decode"] < size + peak["coded"] + SLACK
 
