@@ -18,7 +18,9 @@ SLACK = 3 * MB
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 
 
-def measure(count: int, rows: int, workers: int, method: str = "dq", lambda_: float = 0, scan: int = 0) -> dict[str, int]:
+def measure(
+    count: int, rows: int, workers: int, method: str = "dq", lambda_: float = 0, scan: int = 0
+) -> dict[str, int]:
     command = [sys.executable, str(Path(__file__).with_name("memory_child.py"))]
     arguments = [str(value) for value in (count, rows, workers, method, lambda_, scan)]
     result = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
