@@ -52,16 +52,19 @@ class Choice(NamedTuple):
 
 def at_slope(items: Sequence[Item], slope: float) -> Choice:
     """The choice with the least ``deviation + slope * bits``."""
+    return chosen(items, [int(np.argmin(item.deviation + slope * (item.curve.bits * item.elements))) for item in items])
+
+
+def chosen(items: Sequence[Item], at: Sequence[int]) -> Choice:
+    """The choice of a point on every item's curve, by its index."""
     qps: list[int] = []
     bits = deviation = noise = 0.0
     elements = sum(item.elements for item in items)
-    for item in items:
-        size = item.curve.bits * item.elements
-        best = int(np.argmin(item.deviation + slope * size))
-        qps.append(int(item.curve.qps[best]))
-        bits += float(size[best])
-        deviation += float(item.deviation[best])
-        relative = max(float(item.curve.mse[best]), _LEAST) / max(item.power, _LEAST)
+    for item, index in zip(items, at, strict=True):
+        qps.append(int(item.curve.qps[index]))
+        bits += float(item.curve.bits[index] * item.elements)
+        deviation += float(item.deviation[index])
+        relative = max(float(item.curve.mse[index]), _LEAST) / max(item.power, _LEAST)
         noise += item.elements / elements * 10 * math.log10(relative)
     return Choice(tuple(qps), bits, deviation, noise)
 

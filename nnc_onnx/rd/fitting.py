@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nnc_codec.formats import PackOptions
 
-from ..coding import CARRIAGE_OVERHEAD
-from .allocate import Choice, Item, for_bits, for_deviation, for_noise
+from .allocate import Choice, Item, for_deviation, for_noise
 from .curves import Trial, attempt
 from .deviation import Deviation
 from .errors import GoalError
@@ -163,36 +162,6 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
         # Rounded, so that the last digits of the outputs do not matter.
         noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), finest)
     return Fit(choice, change, fed_back(study, values))
-
-
-def fit_size(
-    study: Study,
-    most: int,
-    original_bytes: int,
-    options: PackOptions,
-    executor: Executor,
-) -> Fit:
-    """The best choice with which the packed model has at most `most` bytes.
-
-    Raises:
-        GoalError: there is none.
-    """
-    coded = [tensor for weight in study.weights for tensor in weight.tensors]
-    rest = original_bytes - sum(tensor.nbytes for tensor in coded) + CARRIAGE_OVERHEAD * len(coded)
-    room = most - rest
-    allowed = float(room)
-    for _ in range(MOST_CHECKS):
-        choice = for_bits(study.items, 8 * allowed)
-        change, size, values = try_choice(study, choice, options, executor)
-        if size <= room:
-            return Fit(choice, change, fed_back(study, values))
-        allowed *= 0.995 * room / size
-        if allowed <= 0:
-            break
-    raise GoalError(
-        f"the model cannot be packed into {most} bytes",
-        hint=f"what is not coded takes {rest} bytes; include more tensors, or allow more",
-    )
 
 
 def fit_metric(study: Study, max_drop: float, metric: Metric, options: PackOptions, executor: Executor) -> Fit:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+import msgspec
 
 from nnc_codec.errors import UnsupportedError
 from nnc_codec.formats import ModelFormat, PackOptions, ProgressCallback
@@ -21,6 +25,22 @@ from .wish import Wish
 _PLANNED = frozenset({"onnx", "nnr"})
 
 
+class Packer(Protocol):
+    """A function that packs, as :func:`nnc_onnx.pack`."""
+
+    def __call__(
+        self,
+        source: Path,
+        output: Path,
+        options: PackOptions | None = ...,
+        *,
+        planner: Planner | None = ...,
+        progress: ProgressCallback | None = ...,
+    ) -> PackReport:
+        """Pack `source` into `output`."""
+        ...
+
+
 def planner_for(
     goal: Goal | None = None,
     *,
@@ -28,15 +48,26 @@ def planner_for(
     metric: Metric | None = None,
     study: Study | None = None,
     inform: Callable[[Plan], None] | None = None,
+    packer: Packer = pack,
 ) -> Planner:
     """A planner for ``nnc_onnx.pack(source, output, planner=...)``; arguments as :func:`plan_quality`.
 
-    `inform` is given the plan before anything is coded.
+    `inform` is given the plan before anything is coded. Goals that are sizes are sizes of what `packer` writes.
     """
 
     def plan(
         model: Model, planned: list[PlannedTensor], options: PackOptions, progress: ProgressCallback | None
     ) -> tuple[list[PlannedTensor], tuple[str, ...]]:
+        def packed_size(tried: Plan) -> int:
+            with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as folder:
+                report = packer(
+                    model.path,
+                    Path(folder) / "packed",
+                    msgspec.structs.replace(options, force=True),
+                    planner=lambda _model, tensors, _options, _progress: (_with(tensors, tried), ()),
+                )
+            return report.packed_bytes
+
         found = plan_quality(
             model.proto,
             planned,
@@ -44,6 +75,7 @@ def planner_for(
             options,
             goal,
             original_bytes=sum(file.stat().st_size for file in model.files) or model.proto.ByteSize(),
+            packed_size=packed_size,
             calibration=calibration,
             metric=metric,
             study=study,
@@ -51,12 +83,16 @@ def planner_for(
         )
         if inform is not None:
             inform(found)
-        return [
-            tensor._replace(chosen=found.params.get(tensor.value), values=found.values.get(tensor.value))
-            for tensor in planned
-        ], found.notes
+        return _with(planned, found), found.notes
 
     return plan
+
+
+def _with(planned: list[PlannedTensor], found: Plan) -> list[PlannedTensor]:
+    return [
+        tensor._replace(chosen=found.params.get(tensor.value), values=found.values.get(tensor.value))
+        for tensor in planned
+    ]
 
 
 def pack_to(
@@ -83,9 +119,11 @@ def pack_to(
                 f"planning is for ONNX models, not for {packer.name}", hint="leave out the options that ask for it"
             )
         return packer.pack(source, output, options, progress=progress)
-    planner = None if wish.fast else planner_for(goal, calibration=wish.calibration, metric=wish.judge())
+    write: Packer = pack
     if packer.name == "nnr":
         from ..nnr.packing import pack_nnr
 
-        return pack_nnr(source, output, options, planner=planner, progress=progress)
-    return pack(source, output, options, planner=planner, progress=progress)
+        write = pack_nnr
+    judge = wish.judge()
+    planner = None if wish.fast else planner_for(goal, calibration=wish.calibration, metric=judge, packer=write)
+    return write(source, output, options, planner=planner, progress=progress)

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnc_codec.formats import PackOptions, Progress, ProgressCallback
 from nnc_codec.params import TensorParams
-from nnc_codec.quality import choose_quality
+from nnc_codec.quality import choose_quality, is_best_exact
 
 from ..graph.usage import Value
 from ..plan import PlannedTensor
@@ -23,11 +23,12 @@ from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
 from .feedback import FeedbackCoder
-from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, fit_size
+from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric
 from .goals import PRESETS, Goal, Metric
 from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
+from .sizing import fit_size
 from .tolerance import limits_of
 from .work import CHECK_SAMPLES, MOST_SAMPLES, effort
 
@@ -62,6 +63,7 @@ def plan_quality(
     goal: Goal | None = None,
     *,
     original_bytes: int = 0,
+    packed_size: Callable[[Plan], int] | None = None,
     calibration: Calibration | None = None,
     metric: Metric | None = None,
     study: Study | None = None,
@@ -76,7 +78,8 @@ def plan_quality(
         options: quantization method, density and number of workers. With a ``qp`` of their own, or a method that
             has no step, there is nothing to plan.
         goal: what to aim at.
-        original_bytes: size of the model's files; needed for a target ratio or size.
+        original_bytes: size of the model's files; needed for a target ratio.
+        packed_size: packs with a plan and tells the size; needed for a target ratio or size.
         calibration: real inputs.
         metric: judges candidates for ``goal.max_drop``.
         study: what :func:`study_model` measured on these tensors with these options, if it has been called already;
@@ -89,12 +92,14 @@ def plan_quality(
 
     Raises:
         CalibrationError: bad calibration inputs, before any other work.
-        GoalError: the target cannot be met, or `metric` is missing.
+        GoalError: the target cannot be met, or `metric` or `packed_size` is missing.
         CannotRunError: the model cannot be run and the goal needs it to be.
     """
     goal = goal or Goal()
     if goal.max_drop is not None and metric is None:
         raise GoalError("max_drop needs a metric", hint="give a function that judges a model")
+    if goal.size(original_bytes) is not None and packed_size is None:
+        raise GoalError("a size needs packing", hint="use planner_for, or give a function that packs")
     if options.qp is not None or options.method not in ("dq", "uniform"):
         return Plan({}, "statistics", None)
     with ThreadPoolExecutor(options.jobs or os.cpu_count() or 1) as executor:
@@ -112,19 +117,20 @@ def plan_quality(
         if progress is not None:
             weighed = sum(weight.values.nbytes for weight in study.weights)
             progress(Progress(what="trying steps for all weights together", done=weighed, total=weighed))
-        choice, change, values = choose(study, goal, options, executor, original_bytes=original_bytes, metric=metric)
-    params = {
-        tensor.value: TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
-        for weight, qp in zip(study.weights, choice.qps, strict=True)
-        for tensor in weight.tensors
-    }
-    by_tensor = {
-        tensor.value: values[weight.name]
-        for weight in study.weights
-        if weight.name in values
-        for tensor in weight.tensors
-    }
-    return Plan(params, study.basis, change, study.notes, by_tensor)
+        size_of = None if packed_size is None else lambda fit: packed_size(_plan(study, fit, options))
+        fit = choose(study, goal, options, executor, most=goal.size(original_bytes), size_of=size_of, metric=metric)
+    return _plan(study, fit, options)
+
+
+def _plan(study: Study, fit: Fit, options: PackOptions) -> Plan:
+    params: dict[Value, TensorParams] = {}
+    values: dict[Value, NDArray[Any]] = {}
+    for weight, qp in zip(study.weights, fit.choice.qps, strict=True):
+        for tensor in weight.tensors:
+            params[tensor.value] = TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
+            if weight.name in fit.values:
+                values[tensor.value] = fit.values[weight.name]
+    return Plan(params, study.basis, fit.change, study.notes, values)
 
 
 def choose(
@@ -133,10 +139,20 @@ def choose(
     options: PackOptions,
     executor: Executor,
     *,
-    original_bytes: int = 0,
+    most: int | None = None,
+    size_of: Callable[[Fit], int] | None = None,
     metric: Metric | None = None,
 ) -> Fit:
     """The choice for a goal, from what was measured; one study serves many goals.
+
+    Args:
+        study: what was measured.
+        goal: what to aim at.
+        options: how tensors are coded.
+        executor: where they are coded.
+        most: bytes of the packed model, if that is the goal.
+        size_of: packs with a choice and tells the size.
+        metric: judges candidates for ``goal.max_drop``.
 
     Raises:
         GoalError: the target cannot be met.
@@ -144,9 +160,8 @@ def choose(
     made_up = study.basis == "synthetic"
     if made_up and goal.max_error is None:
         study = study._replace(items=hedged(study.items))
-    most = goal.size(original_bytes)
-    if most is not None:
-        return fit_size(study, most, original_bytes, options, executor)
+    if most is not None and size_of is not None:
+        return fit_size(study, most, size_of, options, executor)
     if goal.max_drop is not None and metric is not None:
         return fit_metric(study, goal.max_drop, metric, options, executor)
     if goal.max_error is not None:
@@ -233,10 +248,12 @@ def _spread(feeds: list[Feed], count: int) -> list[Feed]:
 
 
 def _needs_step(weight: Weight, options: PackOptions) -> bool:
-    """Whether a step has to be chosen: not for values on a grid, which come back exactly, nor for unfit ones."""
+    """Whether a step has to be chosen: not for values that come back exactly anyway, nor for unfit ones."""
     with np.errstate(over="ignore"):
         values = weight.values.astype(np.float32)
     if not np.isfinite(values).all() or not values.any():
+        return False
+    if is_best_exact(values, qp_density=options.qp_density):
         return False
     return choose_quality(values, method="dq", qp_density=options.qp_density).method == "dq"
 
