@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,12 @@ Integers = npt.NDArray[np.int32]
 
 MAX_TRIED_ZEROS = 4096
 """Above this many entries the most frequent one becomes the zero instead of trying each."""
+
+MAX_TRIED_LEVELS = 1 << 22
+"""Levels coded to find the best zero: where trying every entry takes more, those that the histogram recommends are."""
+
+RECOMMENDED = 4
+"""Entries tried then."""
 
 
 def build_codebook(integers: Integers, *, rows: int, unary_length: int) -> tuple[Codebook, Integers]:
@@ -44,13 +52,45 @@ def _best_zero(size: int, indices: Integers, rows: int, unary_length: int) -> in
     if size > MAX_TRIED_ZEROS:
         return int(np.argmax(np.bincount(indices)))
     coding = _native.TensorCoding(rows=rows, cols=indices.size // rows, edition2=False, unary_length=unary_length)
+    candidates = list(range(size))
+    if size * indices.size > MAX_TRIED_LEVELS:
+        counts = np.bincount(indices, minlength=size)
+        candidates.sort(key=lambda zero: _estimated_bits(counts, zero, unary_length))
+        candidates = sorted(candidates[:RECOMMENDED])
 
     def bytes_with(zero: int) -> int:
         encoder = _native.PayloadEncoder()
         encoder.write_tensor(coding, indices - np.int32(zero))
         return len(encoder.finish())
 
-    return min(range(size), key=bytes_with)
+    return min(candidates, key=bytes_with)
+
+
+def _estimated_bits(counts: npt.NDArray[np.int64], zero: int, unary_length: int) -> float:
+    """Bits of all levels if every flag of the binarization had one context and the model knew its share of ones."""
+    after, before = counts[zero + 1 :], counts[:zero][::-1]
+    magnitudes = np.zeros(max(after.size, before.size) + 1, np.int64)
+    magnitudes[0] = counts[zero]
+    magnitudes[1 : after.size + 1] += after
+    magnitudes[1 : before.size + 1] += before
+    at_least = np.append(magnitudes[::-1].cumsum()[::-1], 0)
+    bits = _flag_bits(int(after.sum()), int(before.sum()))
+    for flag in range(min(unary_length + 1, magnitudes.size)):
+        bits += _flag_bits(int(magnitudes[flag]), int(at_least[flag + 1]))
+    rest = magnitudes[unary_length + 1 :]
+    if rest.size:
+        prefixes = np.floor(np.log2(np.arange(1, rest.size + 1))).astype(np.int64)
+        each = np.bincount(prefixes, weights=rest)
+        bits += float((each * np.arange(each.size)).sum())
+        longer = np.append(each[::-1].cumsum()[::-1], 0)
+        bits += sum(_flag_bits(int(each[k]), int(longer[k + 1])) for k in range(each.size))
+    return bits
+
+
+def _flag_bits(zeros: int, ones: int) -> float:
+    """Bits of a flag that is so often 0 and 1."""
+    total = zeros + ones
+    return sum(count * math.log2(total / count) for count in (zeros, ones) if count)
 
 
 def _codebook(entries: npt.NDArray[np.int32], zero: int, egk: int) -> Codebook:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .exact import CONTEXT_GAIN, MOST_BITS, clusters, codebook_exponent, entropy, grid_exponent
 from .params import Method
 from .quantize import qp_range, unbounded_qp_for_step
 
@@ -52,11 +53,6 @@ MAX_RECIPROCAL_GAIN = 4096.0
 _LEAST_VARIANCE = 1e-5
 """What ONNX adds to a variance before it divides."""
 
-_GRID_BITS = 8
-"""Values that are multiples of a power of two and need at most so many bits lie on a grid."""
-
-_SAMPLE = 4096
-
 
 class Quality(NamedTuple):
     """What the encoder is told about one tensor.
@@ -83,7 +79,7 @@ def choose_quality(
         total_elements: coded elements of the whole model. Steps of small models are finer throughout, because
             the size rule is relative to `FULL_SIZE`; given this, it is relative to the model instead.
     """
-    grid = _grid_exponent(array)
+    grid = grid_exponent(array)
     if grid is not None:
         return _representable(Quality(grid << qp_density, "uniform"), qp_density)
     spread = _spread(array)
@@ -92,9 +88,7 @@ def choose_quality(
     return _representable(Quality(unbounded_qp_for_step(STEP_PER_RMS * spread * size, qp_density), method), qp_density)
 
 
-def fine_quality(
-    array: npt.NDArray[Any], *, reciprocal: bool = False, qp_density: int = 2
-) -> Quality:
+def fine_quality(array: npt.NDArray[Any], *, reciprocal: bool = False, qp_density: int = 2) -> Quality:
     """A quality at which a vector or a small tensor loses nothing visible.
 
     Args:
@@ -102,7 +96,7 @@ def fine_quality(
         reciprocal: what counts is the square root of one over the values, as of variances.
         qp_density: as for :func:`choose_quality`.
     """
-    grid = _grid_exponent(array)
+    grid = grid_exponent(array)
     if grid is not None:
         return _representable(Quality(grid << qp_density, "uniform"), qp_density)
     spread = _spread(array)
@@ -112,6 +106,42 @@ def fine_quality(
         spread = min(spread, max(small, spread / MAX_RECIPROCAL_GAIN))
     qp = unbounded_qp_for_step(FINE_STEP_PER_RMS * spread, qp_density)
     return _representable(Quality(qp, "uniform"), qp_density)
+
+
+def exact_quality(array: npt.NDArray[Any], *, qp_density: int = 2, most_bytes: float = math.inf) -> Quality | None:
+    """A quality at which a clustered tensor comes back exactly by a codebook.
+
+    Args:
+        array: finite float tensor of any shape.
+        qp_density: as for :func:`choose_quality`.
+        most_bytes: size from which on the caller has no use for it.
+
+    Returns:
+        ``None`` if its values are too many, no codebook can hold them, or the size is sure to be above.
+    """
+    values = clusters(array)
+    exponent = None if values is None else codebook_exponent(values)
+    if values is None or exponent is None:
+        return None
+    if CONTEXT_GAIN * entropy(array, values) * array.size > 8 * most_bytes:
+        return None
+    quality = _representable(Quality(exponent << qp_density, "codebook"), qp_density)
+    return quality if quality.method == "codebook" else None
+
+
+def is_best_exact(array: npt.NDArray[Any], *, qp_density: int = 2) -> bool:
+    """Whether a tensor comes back exactly at a rate that leaves nothing to plan.
+
+    Args:
+        array: finite float tensor of any shape.
+        qp_density: as for :func:`choose_quality`.
+    """
+    if grid_exponent(array) is not None:
+        return True
+    values = clusters(array)
+    if values is None or entropy(array, values) > MOST_BITS:
+        return False
+    return exact_quality(array, qp_density=qp_density) is not None
 
 
 def _representable(quality: Quality, qp_density: int) -> Quality:
@@ -130,22 +160,3 @@ def _spread(array: npt.NDArray[Any]) -> float:
     whole = math.sqrt(power.mean())
     low = math.sqrt(np.quantile(power, CHANNEL_QUANTILE))
     return min(whole, max(low, whole / MAX_CHANNEL_GAIN))
-
-
-def _grid_exponent(array: npt.NDArray[Any]) -> int | None:
-    """Exponent of the largest power of two that all values are multiples of, if they are few multiples.
-
-    Masks, one-hot tables, index tables and fake-quantized weights are such tensors: coded with that step and
-    the uniform quantizer they are exact.
-    """
-    peak = float(np.abs(array).max(initial=0.0))
-    if peak == 0.0:
-        return 0
-    exponent = math.frexp(peak)[1] - _GRID_BITS
-    # Most tensors are no grid, and a few values show it.
-    for values in (array.reshape(-1)[:_SAMPLE], array):
-        scaled = np.ldexp(values.astype(np.float64), -exponent)
-        if not np.array_equal(scaled, np.rint(scaled)):
-            return None
-    common = int(np.bitwise_or.reduce(np.abs(scaled).astype(np.int64), axis=None))
-    return exponent + (common & -common).bit_length() - 1

@@ -17,7 +17,7 @@ from nnc_codec.params import EncodeParams, Method
 from nnc_codec.quality import choose_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
-from nnc_onnx.coding import measure
+from nnc_onnx.coding import encode_smallest, measure
 from nnc_onnx.graph.roles import is_vector_shape
 
 from .dat import TensorHeader
@@ -116,7 +116,11 @@ def code_variable(label: str, array: Array, options: PackOptions, total_elements
                 values, method=options.method, qp_density=options.qp_density, total_elements=total_elements
             )
     params = EncodeParams(qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, topology=False)
-    bitstream = nnc_codec.encode({label: array}, params)
+    if integer or options.qp is not None or options.method not in ("dq", "uniform"):
+        bitstream = nnc_codec.encode({label: array}, params)
+    else:
+        bitstream, params = encode_smallest(label, array, params, array)
+        qp, method = params.qp, params.method
     if len(bitstream) + INDEX_OVERHEAD >= array.nbytes:
         return "coding would not make it smaller"
     start = time.perf_counter()

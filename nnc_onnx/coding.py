@@ -14,9 +14,10 @@ import numpy as np
 
 import nnc_codec
 from nnc_codec.errors import NNRError
+from nnc_codec.exact import PREMIUM, grid_exponent
 from nnc_codec.formats import PackOptions
 from nnc_codec.params import EncodeParams, Method
-from nnc_codec.quality import FINE_UNARY_LENGTH, choose_quality, fine_quality
+from nnc_codec.quality import FINE_UNARY_LENGTH, choose_quality, exact_quality, fine_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
 
@@ -107,7 +108,10 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     in_group = planned.elements < options.group_below
     if in_group:
         outcome = msgspec.structs.replace(outcome, node_id=False)
-    payload = nnc_codec.encode({planned.name: source}, outcome)
+    if element.is_float and options.qp is None and options.method in ("dq", "uniform"):
+        payload, outcome = encode_smallest(planned.name, source, outcome, array)
+    else:
+        payload = nnc_codec.encode({planned.name: source}, outcome)
     size = len(payload) + CARRIAGE_OVERHEAD
     if in_group:
         size = len(payload) - len(planned.name.encode()) - _HEAD_BYTES + MEMBER_OVERHEAD
@@ -135,6 +139,32 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         return "coding would lose too much"
     step = step_of(outcome.qp, outcome.qp_density)
     return msgspec.structs.replace(coded, method=outcome.method, qp=outcome.qp, step=step)
+
+
+def encode_smallest(
+    name: str, source: NDArray[Any], params: EncodeParams, original: NDArray[Any]
+) -> tuple[bytes, EncodeParams]:
+    """Code a float tensor as asked, or exactly by a codebook where that is as small.
+
+    Args:
+        name: of the tensor.
+        source: what to code.
+        params: how to code it with a loss.
+        original: the values that a codebook is to give back, finite.
+
+    Returns:
+        The bitstream, and the parameters that made it.
+    """
+    payload = nnc_codec.encode({name: source}, params)
+    values = np.asarray(original, np.float32)
+    already = params.method == "uniform" and grid_exponent(values) is not None
+    most = PREMIUM * len(payload)
+    exact = None if already else exact_quality(values, qp_density=params.qp_density, most_bytes=most)
+    if exact is None:
+        return payload, params
+    listed = msgspec.structs.replace(params, qp=exact.qp, nonweight_qp=exact.qp, method=exact.method, lambda_=0.0)
+    other = nnc_codec.encode({name: original}, listed)
+    return (other, listed) if len(other) <= most else (payload, params)
 
 
 def _payload_type(is_float: bool, method: Method) -> str:
