@@ -104,6 +104,7 @@ def quantize_feedback(
     dependent: bool,
     lambda_: float = 0.0,
     unary_length: int = 11,
+    keep_zeros: bool = False,
 ) -> Integers:
     """Quantize a tensor so that the outputs of its layer change least.
 
@@ -115,6 +116,7 @@ def quantize_feedback(
         dependent: dependent quantization.
         lambda_: price of a bit, in squared steps of a weight of average importance.
         unary_length: greater-than flags per level of the coder that the bits are counted for.
+        keep_zeros: weights that are zero stay zero, and the others make up for that.
 
     Returns:
         The integers, flat in raster order; multiples if `dependent`.
@@ -128,6 +130,7 @@ def quantize_feedback(
         weights=flat, rows=feedback.rows, cols=feedback.cols, across=feedback.across,
         groups=len(feedback.factors), feedback=feedback.factors.reshape(-1), importance=feedback.importance.reshape(-1),
         dq=dependent, unary_length=unary_length, step=step_of(qp, qp_density), lambda_=lambda_, out=out,
+        keep_zeros=keep_zeros,
     )  # fmt: skip
     check(status)
     return out

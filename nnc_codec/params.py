@@ -108,6 +108,8 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
         param_opt: choose the start state of every context model by trial.
         lambda_: price of a bit in squared steps: the quantizer minimises (error / step)^2 + ``lambda_`` * bits. 0
             minimises the error alone; 0.05 to 0.2 buys a better trade than a coarser step.
+        keep_zeros: weights that are zero decode to zero. Without, dependent quantization moves some of them by a step
+            where that makes the weights after them better.
         blocks: tensors that share data units.
         fold_batch_norm: send local scaling and bias instead of a block's batch normalization.
         topology: write an (empty) topology unit as the reference encoder does.
@@ -129,6 +131,7 @@ class EncodeParams(msgspec.Struct, frozen=True, kw_only=True):
     row_skipping: bool = False
     param_opt: bool = True
     lambda_: float = 0.0
+    keep_zeros: bool = False
     blocks: tuple[Block, ...] = ()
     fold_batch_norm: bool = False
     topology: bool = True

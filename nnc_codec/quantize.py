@@ -54,6 +54,7 @@ def quantize(
     dependent: bool,
     lambda_: float = 0.0,
     unary_length: int = 11,
+    keep_zeros: bool = False,
 ) -> tuple[Integers, int]:
     """Quantize a tensor.
 
@@ -67,6 +68,7 @@ def quantize(
         lambda_: price of a bit in squared steps; the decision minimises error squared / step squared + lambda_ * bits.
             0 minimises the error alone.
         unary_length: greater-than flags per level of the coder that the bits are counted for.
+        keep_zeros: weights that are zero stay zero; the trellis would else give up some of them for their successors.
 
     Returns:
         The integers, flat in raster order, and the QP used: coarser than ``qp`` if an integer would not have fitted.
@@ -82,8 +84,8 @@ def quantize(
     used = qp
     for attempt in range(2):
         step = step_of(used, qp_density)
-        if lambda_ > 0:
-            status = _native.quantize_rate(flat, coding, step, lambda_, out)
+        if lambda_ > 0 or (keep_zeros and dependent):
+            status = _native.quantize_rate(flat, coding, step, lambda_, out, keep_zeros)
         elif dependent:
             status = _native.quantize_trellis(flat, coding, step, out)
         else:

@@ -155,6 +155,7 @@ def _quantize_part(part: Part, options: EncodeParams) -> _Quantized:
         integers, used = quantize.quantize(
             weights, at, options.qp_density, rows=rows, scan_order=scan_order, dependent=dependent,
             lambda_=options.lambda_ if own.lambda_ is None else own.lambda_, unary_length=unary_length,
+            keep_zeros=options.keep_zeros,
         )  # fmt: skip
         if options.bit_depth is not None and not dependent:
             integers = integers.clip(low, high)

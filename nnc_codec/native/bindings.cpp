@@ -245,16 +245,19 @@ NB_MODULE(_native, m) {
       nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("out"));
   m.def(
       "quantize_rate",
-      [](Floats weights, TensorCoding coding, float step, float lambda, IntsOut out) {
+      [](Floats weights, TensorCoding coding, float step, float lambda, IntsOut out, bool keep_zeros) {
         if (weights.size() != out.size() || weights.size() != coding.rows * coding.cols) return to_python(size_mismatch());
-        return to_python(guarded([&] { return quantize_rate(weights.data(), coding, step, lambda, out.data()); }));
+        return to_python(
+            guarded([&] { return quantize_rate(weights.data(), coding, step, lambda, out.data(), keep_zeros); }));
       },
-      nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("lambda_"), nb::arg("out"));
+      nb::arg("weights"), nb::arg("coding"), nb::arg("step"), nb::arg("lambda_"), nb::arg("out"),
+      nb::arg("keep_zeros") = false);
   m.def(
       "quantize_feedback",
       [](Floats weights, std::uint64_t rows, std::uint64_t cols, bool across, std::uint64_t groups, Floats feedback,
-         Floats importance, bool dq, std::uint32_t unary_length, float step, float lambda, IntsOut out) {
-        const FeedbackProblem problem{weights.data(), rows, cols, across, groups, feedback.data(), importance.data()};
+         Floats importance, bool dq, std::uint32_t unary_length, float step, float lambda, IntsOut out, bool keep_zeros) {
+        const FeedbackProblem problem{weights.data(),  rows, cols, across, groups, feedback.data(), importance.data(),
+                                      keep_zeros};
         const std::uint64_t n = across ? rows : cols;
         if (!n || n > kMostReduced || rows > weights.size() || cols > weights.size() || groups > rows ||
             weights.size() != rows * cols || weights.size() != out.size() || importance.size() != groups * n ||
@@ -265,7 +268,7 @@ NB_MODULE(_native, m) {
       },
       nb::kw_only(), nb::arg("weights"), nb::arg("rows"), nb::arg("cols"), nb::arg("across"), nb::arg("groups"),
       nb::arg("feedback"), nb::arg("importance"), nb::arg("dq"), nb::arg("unary_length"), nb::arg("step"),
-      nb::arg("lambda_"), nb::arg("out"));
+      nb::arg("lambda_"), nb::arg("out"), nb::arg("keep_zeros") = false);
   m.def("has_avx2", &has_avx2);
   m.def("has_avx512", &has_avx512);
   m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));

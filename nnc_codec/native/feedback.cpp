@@ -232,7 +232,7 @@ class Search {
         row_along<Kernel>(n, feedback, importance, original.data(), target.data());
       } else {
         for (std::size_t x = 0; x < n; ++x) {
-          const std::int32_t q = nearest(target[x], importance[x]);
+          const std::int32_t q = stays_zero(original[x]) ? 0 : nearest(target[x], importance[x]);
           take(q);
           const float e = original[x] - static_cast<float>(q);
           add_errors(target.data() + x + 1, n - x - 1, feedback + x * n + x + 1, n, &e, 1);
@@ -275,6 +275,18 @@ class Search {
     rates_.decided(q);
     out_[done_++] = q;
     neighbour_ = neighbour_class(q);
+  }
+
+  bool stays_zero(float original) const { return p_.keep_zeros && original == 0.0f; }
+
+  template <class Kernel>
+  NNC_INLINE void extend(float original, float* wanted, float importance) {
+    if (stays_zero(original)) {
+      // No level but zero is worth what it costs.
+      std::fill(wanted, wanted + 8, 0.0f);
+      importance = kMostImportant;
+    }
+    Kernel::extend(at_, original, wanted, importance, rates_.tables);
   }
 
   std::int32_t nearest(float target, float importance) const {
@@ -329,7 +341,7 @@ class Search {
         const float f = feedback[(first + i - before) * n + x];
         for (int s = 0; s < 8; ++s) wanted[s] += f * at_.error[i][s];
       }
-      Kernel::extend(at_, original[x], wanted, importance[x], rates_.tables);
+      extend<Kernel>(original[x], wanted, importance[x]);
     }
   }
 
@@ -338,7 +350,7 @@ class Search {
                              float* errors) {
     if (!dependent) {
       for (std::size_t x = 0; x < n; ++x) {
-        const std::int32_t q = nearest(target[x], importance);
+        const std::int32_t q = stays_zero(original[x]) ? 0 : nearest(target[x], importance);
         take(q);
         errors[x] = original[x] - static_cast<float>(q);
       }
@@ -352,7 +364,7 @@ class Search {
       }
       alignas(32) float wanted[8];
       std::fill(wanted, wanted + 8, target[x]);
-      Kernel::extend(at_, original[x], wanted, importance, rates_.tables);
+      extend<Kernel>(original[x], wanted, importance);
     }
     decide(at_.open, errors + decided);
   }

@@ -20,6 +20,7 @@ struct FeedbackProblem {
   std::uint64_t groups = 1;           // along columns only: as many H as groups, for rows / groups rows each
   const float* feedback = nullptr;    // groups * n * n; only i < j is read; n is the reduced dimension
   const float* importance = nullptr;  // groups * n
+  bool keep_zeros = false;            // weights that are zero stay zero
 };
 
 // Minimises loss + lambda * bits, greedily along the reduced dimension. `dependent` follows the trellis of dependent

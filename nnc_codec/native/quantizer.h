@@ -20,7 +20,9 @@ Status quantize_uniform(const float* weights, std::size_t count, float step, std
 Status quantize_trellis(const float* weights, const TensorCoding& coding, float step, std::int32_t* out);
 
 // Quantization, dependent if coding.dq is set, that minimises ((w - q * step) / step)^2 + lambda * bits: the bits are those
-// that the coder will spend, as far as they are known in advance. `out` receives integers in raster order.
-Status quantize_rate(const float* weights, const TensorCoding& coding, float step, float lambda, std::int32_t* out);
+// that the coder will spend, as far as they are known in advance. `out` receives integers in raster order. With `keep_zeros`
+// weights that are zero stay zero, which dependent quantization would else give up for the weights after them.
+Status quantize_rate(const float* weights, const TensorCoding& coding, float step, float lambda, std::int32_t* out,
+                     bool keep_zeros = false);
 
 }  // namespace nnc

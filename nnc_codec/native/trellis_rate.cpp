@@ -28,6 +28,8 @@ constexpr std::size_t kFollowed = 32;
 constexpr std::size_t kOften = 1024;
 bool follows(std::size_t block) { return block < kFollowed || block % (block < kOften ? 4 : 8) == 0; }
 
+constexpr float kForbidden = 1e20f;  // error of a level where a zero is to be kept; the path over the zero is always open
+
 // Costs of the survivors, whether their last level was not zero, and the neighbour class it has then.
 struct Survivors {
   alignas(32) float cost[8];
@@ -35,17 +37,18 @@ struct Survivors {
   std::uint32_t neighbour;
 };
 
-void forward_portable(const float* w, std::size_t n, double scale, const RateTables& rates, Survivors& at,
+void forward_portable(const float* w, std::size_t n, double scale, bool keep_zeros, const RateTables& rates, Survivors& at,
                       Decision* decisions) {
   for (std::size_t i = 0; i < n; ++i) {
     const double o = std::fabs(scale * static_cast<double>(w[i]));
     const std::uint32_t negative = w[i] < 0;
     const std::int32_t lo = lowest_candidate(o);
+    const float forbidden = keep_zeros && w[i] == 0.0f ? kForbidden : 0.0f;
     float slot[4];
     for (int s = 0; s < 4; ++s) {
       const std::int32_t m = in_slot(lo, s);
       const float e = static_cast<float>(o - m);
-      slot[s] = e * e + rates.of(negative, (static_cast<std::uint32_t>(m) + 1) >> 1);
+      slot[s] = forbidden + e * e + rates.of(negative, (static_cast<std::uint32_t>(m) + 1) >> 1);
     }
     const float whole = static_cast<float>(o);
     const float distance = whole * whole;
@@ -80,9 +83,10 @@ struct Candidates {
   alignas(32) float zero[kBlock];
   alignas(32) std::int32_t negative[kBlock];
 
-  NNC_TARGET_AVX2 void fill(const float* w, std::size_t n, double scale, const RateTables& rates) {
+  NNC_TARGET_AVX2 void fill(const float* w, std::size_t n, double scale, bool keep_zeros, const RateTables& rates) {
     constexpr std::int32_t kTop = RateTables::kMagnitudes - 1;
     const __m128i one = _mm_set1_epi32(1);
+    const __m128 price = _mm_set1_ps(keep_zeros ? kForbidden : 0.0f);
     alignas(16) float tail[4];
     for (std::size_t i = 0; i < n; i += 4) {
       const float* from = w + i;
@@ -92,6 +96,7 @@ struct Candidates {
       }
       const __m128 weight = _mm_loadu_ps(from);
       const __m128i below = _mm_castps_si128(_mm_cmplt_ps(weight, _mm_setzero_ps()));
+      const __m128 forbidden = _mm_and_ps(price, _mm_cmpeq_ps(weight, _mm_setzero_ps()));
       const __m256d scaled = _mm256_mul_pd(_mm256_set1_pd(scale), _mm256_cvtps_pd(weight));
       const __m256d o = _mm256_andnot_pd(_mm256_set1_pd(-0.0), scaled);
       const __m128 whole = _mm256_cvtpd_ps(o);
@@ -112,15 +117,15 @@ struct Candidates {
           rate = _mm_setr_ps(rates.of(from[0] < 0, each[0]), rates.of(from[1] < 0, each[1]), rates.of(from[2] < 0, each[2]),
                              rates.of(from[3] < 0, each[3]));
         }
-        _mm_store_ps(slot[s] + i, _mm_add_ps(_mm_mul_ps(e, e), rate));
+        _mm_store_ps(slot[s] + i, _mm_add_ps(_mm_add_ps(forbidden, _mm_mul_ps(e, e)), rate));
       }
     }
   }
 };
 
 // One lane per state; at most kBlock weights.
-NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, const RateTables& rates, Survivors& at,
-                                  Decision* decisions) {
+NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, bool keep_zeros, const RateTables& rates,
+                                  Survivors& at, Decision* decisions) {
   __m256 cost = _mm256_load_ps(at.cost);
   __m256 some = _mm256_castsi256_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at.some)));
   std::uint32_t neighbour = at.neighbour;
@@ -129,7 +134,7 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, c
   const __m256 ones = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
   constexpr int kOddStates = 0xAA;
   Candidates ahead;
-  ahead.fill(w, n, scale, rates);
+  ahead.fill(w, n, scale, keep_zeros, rates);
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t negative = static_cast<std::size_t>(ahead.negative[i]);
     const __m256 even_slot = _mm256_blend_ps(_mm256_broadcast_ss(ahead.slot[0] + i), _mm256_broadcast_ss(ahead.slot[3] + i), kOddStates);
@@ -159,11 +164,12 @@ NNC_TARGET_AVX2 void forward_avx2(const float* w, std::size_t n, double scale, c
 }
 #endif
 
-void forward(const float* w, std::size_t n, double scale, const RateTables& rates, Survivors& at, Decision* decisions) {
+void forward(const float* w, std::size_t n, double scale, bool keep_zeros, const RateTables& rates, Survivors& at,
+             Decision* decisions) {
 #ifdef NNC_AVX2
-  if (has_avx2()) return forward_avx2(w, n, scale, rates, at, decisions);
+  if (has_avx2()) return forward_avx2(w, n, scale, keep_zeros, rates, at, decisions);
 #endif
-  forward_portable(w, n, scale, rates, at, decisions);
+  forward_portable(w, n, scale, keep_zeros, rates, at, decisions);
 }
 
 void trace_portable(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
@@ -198,8 +204,8 @@ void multiples(const float* w, std::size_t n, double scale, const std::uint8_t* 
 // The search with dependent quantization, over weights in coding order.
 class Dependent {
  public:
-  Dependent(RateModel& model, std::size_t count, double scale)
-      : model_(model), scale_(scale), decisions_(count), choice_(count) {
+  Dependent(RateModel& model, std::size_t count, double scale, bool keep_zeros)
+      : model_(model), scale_(scale), keep_zeros_(keep_zeros), decisions_(count), choice_(count) {
     std::fill(at_.cost, at_.cost + 8, 1e30f);
     at_.cost[0] = 0;
   }
@@ -219,7 +225,7 @@ class Dependent {
     if (stale_) model_.tabulate(rates_);
     stale_ = follow;
     const Survivors entered = at_;
-    forward(w, n, scale_, rates_, at_, decisions_.data() + taken_);
+    forward(w, n, scale_, keep_zeros_, rates_, at_, decisions_.data() + taken_);
     const float* const least = std::min_element(at_.cost, at_.cost + 8);
     const float lowest = *least;
     for (float& c : at_.cost) c -= lowest;
@@ -241,6 +247,7 @@ class Dependent {
 
   RateModel& model_;
   double scale_;
+  bool keep_zeros_;
   std::vector<Decision> decisions_;
   std::vector<std::uint8_t> choice_;
   Survivors at_{};
@@ -310,14 +317,15 @@ std::vector<std::uint8_t> first_parameter_sets(const float* weights, std::size_t
 
 }  // namespace
 
-Status quantize_rate(const float* weights, const TensorCoding& coding, float step, float lambda, std::int32_t* out) {
+Status quantize_rate(const float* weights, const TensorCoding& coding, float step, float lambda, std::int32_t* out,
+                     bool keep_zeros) {
   const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
   if (!(lambda >= 0.0f) || !std::isfinite(lambda)) return {Code::invalid_argument, "lambda", 0};
   if (!trellis_fits(weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
   const double scale = 1.0 / static_cast<double>(step);
   RateModel model(coding.unary_length, first_parameter_sets(weights, count, coding, step), lambda);
   if (coding.dq) {
-    Dependent search(model, count, scale);
+    Dependent search(model, count, scale, keep_zeros);
     in_coding_order(weights, coding, [&](const float* w, std::size_t n) { search.take(w, n); });
     const std::uint8_t* const choice = search.choice();
     in_raster_order(coding, [&](std::size_t at, std::size_t coded, std::size_t n) {
