@@ -1,5 +1,6 @@
 #include "cost.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace nnc {
@@ -22,6 +23,7 @@ CostTable build() {
     t.bit[1][static_cast<std::size_t>(i)] = q8 >= 0 ? t.mps[k] : t.lps[k];
     t.bit[0][static_cast<std::size_t>(i)] = q8 >= 0 ? t.lps[k] : t.mps[k];
   }
+  std::reverse_copy(t.bit[0].begin(), t.bit[0].end(), t.mirrored_zero.begin());
   return t;
 }
 

@@ -1,6 +1,7 @@
 #include "parameter_search.h"
 
 #include "binarization.h"
+#include "level_planes.h"
 #include "trial_kernels.h"
 
 namespace nnc {
@@ -53,8 +54,8 @@ class Trial {
     }
     empty();
   }
-  void try_rest(std::uint64_t word, int bins) {
-    if (bins) try_bins(lanes_, word & ((std::uint64_t{1} << bins) - 1), bins, cost_);
+  void try_rest(std::uint64_t word, unsigned bins) {
+    if (bins) try_bins(lanes_, word, bins, cost_);
   }
   std::uint8_t best() const {
     std::uint64_t least = cost_[0];
@@ -86,28 +87,32 @@ class Trial {
 
 class Search {
  public:
-  explicit Search(std::uint32_t models) : trials_(models), open_(models, kEmpty) { restart(); }
-  void bin(std::uint32_t model, bool bit) { add(model, bit); }
+  explicit Search(std::uint32_t models) : trials_(models), open_(models) { restart(); }
+  void bin(std::uint32_t model, bool bit) { string(model, bit, 1); }
   void bypass(std::uint32_t, unsigned) {}
   void bins(const std::uint16_t* list, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) add(list[i] >> 1, list[i] & 1u);
+    for (std::size_t i = 0; i < count; ++i) string(list[i] >> 1, list[i] & 1u, 1);
   }
   // The order among models does not matter here.
   void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
-    for (std::uint32_t i = 0; i < length && i < count; ++i) {
-      const std::uint32_t model = cycle[i];
+    for (std::uint32_t i = 0; i < length && i < count; ++i)
       for (std::uint64_t own = (count - i + length - 1) / length; own;) {
-        const std::uint64_t room = static_cast<std::uint64_t>(__builtin_clzll(open_[model])) + 1;
-        const std::uint64_t n = std::min(own, room);
+        const unsigned n = static_cast<unsigned>(std::min<std::uint64_t>(own, 64));
+        string(cycle[i], 0, n);
         own -= n;
-        if (n < room) {
-          open_[model] <<= n;
-        } else {
-          const std::uint64_t word = n < 64 ? open_[model] << n : 0;
-          open_[model] = kEmpty;
-          close(model, word);
-        }
       }
+  }
+  // `count` bins from 1 to 64 of one model, the first one in the lowest bit.
+  NNC_INLINE void string(std::uint32_t model, std::uint64_t bits, unsigned count) {
+    Open& open = open_[model];
+    const unsigned held = open.count;
+    const std::uint64_t word = open.word | bits << held;
+    open.word = word;
+    open.count = held + count;
+    if (__builtin_expect(held + count >= 64, 0)) {
+      open.count = held + count - 64;
+      open.word = open.count ? bits >> (count - open.count) : 0;
+      if (trials_[model].add(word)) make_room(trials_[model]);
     }
   }
   void block_row(std::uint32_t) {
@@ -122,21 +127,12 @@ class Search {
   }
 
  private:
-  // Bins that fill no word yet, below a one that marks their number.
-  static constexpr std::uint64_t kEmpty = 1;
+  // Bins that fill no word yet.
+  struct Open {
+    std::uint64_t word = 0;
+    unsigned count = 0;
+  };
 
-  NNC_INLINE void add(std::uint32_t model, std::uint32_t bit) {
-    const std::uint64_t before = open_[model];
-    const std::uint64_t word = before << 1 | bit;
-    open_[model] = word;
-    if (__builtin_expect(before >> 63, 0)) {
-      open_[model] = kEmpty;
-      close(model, word);
-    }
-  }
-  void close(std::uint32_t model, std::uint64_t word) {
-    if (trials_[model].add(word)) make_room(trials_[model]);
-  }
   // The trial other than `busy` with the most words that are worth company.
   Trial* partner(const Trial& busy) {
     Trial* best = nullptr;
@@ -159,16 +155,45 @@ class Search {
       t.try_full_words();
     }
     for (std::size_t i = 0; i < trials_.size(); ++i) {
-      trials_[i].try_rest(open_[i], 63 - __builtin_clzll(open_[i]));
-      open_[i] = kEmpty;
+      trials_[i].try_rest(open_[i].word, open_[i].count);
+      open_[i] = {};
     }
   }
   void restart() {
     for (Trial& t : trials_) t.start();
   }
   std::vector<Trial> trials_;
-  std::vector<std::uint64_t> open_;
+  std::vector<Open> open_;
 };
+
+#ifdef NNC_AVX2
+template <bool DQ>
+void walk_planes(const TensorCoding& t, const ContextLayout& layout, const std::int32_t* values, const std::uint8_t* skip,
+                 Search& search) {
+  PlaneWalk<DQ, Search> walk(layout, t.unary_length, search);
+  if (!t.effective_scan() && !skip) return walk.take(values, static_cast<std::size_t>(t.rows * t.cols));
+  for_each_segment(t.rows, t.cols, t.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool starts_block_row) {
+                     if (starts_block_row) search.block_row(walk.state());
+                     if (!skip || !skip[y])
+                       walk.take(values + y * t.cols + x, static_cast<std::size_t>(width));
+                     else if (DQ)
+                       walk.skip(t.cols);
+                     return true;
+                   });
+}
+#endif
+
+template <bool DQ>
+void walk(const TensorCoding& coding, const ContextLayout& layout, const std::int32_t* values, const std::uint8_t* skip,
+          bool hist_on, Search& search) {
+#ifdef NNC_AVX2
+  const bool contexts = coding.temporal() || hist_on;
+  if (has_avx2() && !contexts && coding.unary_length <= kLongestPlanes)
+    return walk_planes<DQ>(coding, layout, values, skip, search);
+#endif
+  walk_levels<true, DQ>(coding, layout, values, skip, hist_on, search);
+}
 
 }  // namespace
 
@@ -176,9 +201,9 @@ std::vector<std::uint8_t> search_parameter_sets(const TensorCoding& coding, cons
                                                 const std::int32_t* values, const std::uint8_t* skip, bool hist_on) {
   Search search(layout.count);
   if (coding.dq)
-    walk_levels<true, true>(coding, layout, values, skip, hist_on, search);
+    walk<true>(coding, layout, values, skip, hist_on, search);
   else
-    walk_levels<true, false>(coding, layout, values, skip, hist_on, search);
+    walk<false>(coding, layout, values, skip, hist_on, search);
   return search.result();
 }
 

@@ -11,12 +11,12 @@ namespace nnc {
 
 namespace {
 
-void try_portable(TrialLanes& lanes, std::uint64_t word, int count, const CostTable& costs, TrialCosts& sum) {
+void try_portable(TrialLanes& lanes, std::uint64_t word, unsigned count, const CostTable& costs, TrialCosts& sum) {
   for (std::size_t i = 0; i < kParameterSets; ++i) {
     const detail::Steps& steps = kSteps[i];
     std::int64_t f = 16 * lanes.f[i], s = lanes.s[i];
     std::uint64_t cost = 0;
-    for (int b = count; b-- > 0;) {
+    for (unsigned b = 0; b < count; ++b) {
       const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
       const std::int64_t below = bit ^ 1u;
       cost += costs.bit[bit][static_cast<std::size_t>(((f + s) >> 3) + 512)];
@@ -111,10 +111,10 @@ struct Nine {
   }
 };
 
-NNC_TARGET_AVX2 void try_avx2(TrialLanes& lanes, std::uint64_t word, int count, const CostTable& costs, TrialCosts& sum) {
+NNC_TARGET_AVX2 void try_avx2(TrialLanes& lanes, std::uint64_t word, unsigned count, const CostTable& costs, TrialCosts& sum) {
   Nine nine;
   nine.begin(lanes);
-  for (int b = count; b-- > 0;) nine.step(static_cast<unsigned>(word >> b) & 1u, costs);
+  for (unsigned b = 0; b < count; ++b) nine.step(static_cast<unsigned>(word >> b) & 1u, costs);
   nine.end(lanes);
   nine.add_to(sum);
 }
@@ -126,7 +126,7 @@ NNC_TARGET_AVX2 void try_two_avx2(TrialLanes& a, const std::uint64_t* a_words, T
   x.begin(a);
   y.begin(b);
   for (std::size_t w = 0; w < count; ++w) {
-    for (int i = 64; i-- > 0;) {
+    for (unsigned i = 0; i < 64; ++i) {
       x.step(static_cast<unsigned>(a_words[w] >> i) & 1u, costs);
       y.step(static_cast<unsigned>(b_words[w] >> i) & 1u, costs);
     }
@@ -163,6 +163,58 @@ constexpr WideTables make_wide_tables() {
 }
 constexpr WideTables kWide = make_wide_tables();
 
+// One model, both estimators in one register. They are negated while the bins are zeros, so that every bin draws them up;
+// a change of the bin is what turns the sign.
+struct OneTables {
+  alignas(64) std::uint16_t scale[32];   // distance from the middle to the column of kStep
+  alignas(64) std::uint16_t shifts[32];
+  alignas(32) std::int16_t below[2][16];  // zeros are counted from one below, by the bin
+};
+constexpr OneTables make_one_tables() {
+  OneTables t{};
+  for (std::size_t i = 0; i < 16; ++i) {
+    t.scale[i] = 3;
+    t.scale[16 + i] = 7;
+    t.below[0][i] = -1;
+  }
+  for (std::size_t set = 0; set < kParameterSets; ++set) {
+    t.shifts[set] = kParameterSet[set].fast_shift;
+    t.shifts[16 + set] = kParameterSet[set].slow_shift;
+  }
+  return t;
+}
+constexpr OneTables kOne = make_one_tables();
+
+NNC_TARGET_AVX512 void try_avx512(TrialLanes& lanes, std::uint64_t word, unsigned count, const CostTable& costs, TrialCosts& sum) {
+  const __m512i none = _mm512_setzero_si512(), steps = _mm512_load_si512(kWide.step);
+  const __m512i scale = _mm512_load_si512(kOne.scale), shifts = _mm512_load_si512(kOne.shifts);
+  const std::uint32_t* const tables[2] = {costs.mirrored_zero.data() + 512, costs.bit[1].data() + 512};
+  __m512i x = _mm512_loadu_si512(&lanes);
+  __m256i total = _mm256_setzero_si256();
+  std::uint64_t last = 0;
+  std::uint64_t turns = word ^ (word << 1 | 1u);
+  bool up = true;
+  for (unsigned i = 0; i < count; ++i, word >>= 1, turns >>= 1) {
+    up = word & 1u;
+    x = _mm512_mask_sub_epi16(x, static_cast<__mmask32>(0u - (static_cast<std::uint32_t>(turns) & 1u)), none, x);
+    const __m256i q = _mm256_add_epi16(_mm256_slli_epi16(_mm512_castsi512_si256(x), 4), _mm512_extracti64x4_epi64(x, 1));
+    alignas(32) std::int16_t index[16];
+    const __m256i columns = _mm256_srai_epi16(_mm256_add_epi16(q, load(kOne.below[up])), 3);
+    store(index, columns);
+    total = _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(tables[up]),
+                                                           _mm256_cvtepi16_epi32(_mm256_castsi256_si128(columns)), 4));
+    last += tables[up][index[8]];
+    const __m512i step = _mm512_permutexvar_epi16(_mm512_srav_epi16(x, scale), steps);
+    x = _mm512_add_epi16(x, _mm512_srlv_epi16(step, shifts));
+  }
+  if (!up) x = _mm512_sub_epi16(none, x);
+  _mm512_storeu_si512(&lanes, x);
+  alignas(32) std::uint32_t eight[8];
+  store(eight, total);
+  for (std::size_t i = 0; i < 8; ++i) sum[i] += eight[i];
+  sum[8] += last;
+}
+
 NNC_TARGET_AVX512 NNC_INLINE __m512i stepped(__m512i x, __mmask32 zero, int scale, __m512i shifts) {
   const __m512i none = _mm512_setzero_si512();
   const __m512i towards = _mm512_mask_sub_epi16(x, zero, none, x);
@@ -191,8 +243,8 @@ NNC_TARGET_AVX512 void try_two_avx512(TrialLanes& a, const std::uint64_t* a_word
     __m512i eight = _mm512_setzero_si512(), ninth = _mm512_setzero_si512();
     alignas(64) std::uint32_t ninths[64];  // indices of both models' ninth sets
     std::uint64_t of_a = a_words[w], of_b = b_words[w];
-    for (std::size_t i = 0; i < 64; ++i, of_a <<= 1, of_b <<= 1) {
-      const __mmask32 zero = kWide.zero[(of_a >> 63) << 1 | of_b >> 63];
+    for (std::size_t i = 0; i < 64; ++i, of_a >>= 1, of_b >>= 1) {
+      const __mmask32 zero = kWide.zero[(of_a & 1u) << 1 | (of_b & 1u)];
       const __m512i q = _mm512_srai_epi16(_mm512_add_epi16(_mm512_slli_epi16(f, 4), s), 3);
       const __m512i index = _mm512_add_epi16(q, _mm512_mask_blend_epi16(zero, ones, zeros));
       eight = _mm512_add_epi32(eight, _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(index)), table, 4));
@@ -221,9 +273,10 @@ NNC_TARGET_AVX512 void try_two_avx512(TrialLanes& a, const std::uint64_t* a_word
 
 }  // namespace
 
-void try_bins(TrialLanes& lanes, std::uint64_t word, int count, TrialCosts& sum) {
+void try_bins(TrialLanes& lanes, std::uint64_t word, unsigned count, TrialCosts& sum) {
   const CostTable& costs = cost_table();
 #ifdef NNC_AVX2
+  if (has_avx512()) return try_avx512(lanes, word, count, costs, sum);
   if (has_avx2()) return try_avx2(lanes, word, count, costs, sum);
 #endif
   try_portable(lanes, word, count, costs, sum);
