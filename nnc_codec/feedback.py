@@ -134,3 +134,34 @@ def quantize_feedback(
     )  # fmt: skip
     check(status)
     return out
+
+
+def sparsify_feedback(weights: Floats, feedback: Feedback, zero: npt.NDArray[np.bool_]) -> Floats:
+    """Make weights zero, and the others make up for that as for errors of quantization.
+
+    Args:
+        weights: as for :func:`quantize_feedback`.
+        feedback: likewise.
+        zero: in the shape of `weights`, those that become zero.
+
+    Returns:
+        The weights, float32, in the shape of `feedback`'s matrix.
+    """
+    matrix = weights.reshape(feedback.rows, feedback.cols).astype(np.float64)
+    gone = zero.reshape(feedback.rows, feedback.cols)
+    if feedback.across:
+        return np.ascontiguousarray(_made_up(matrix.T, gone.T, feedback.factors[0]).T, np.float32)
+    parts = len(feedback.factors)
+    pieces = zip(np.split(matrix, parts), np.split(gone, parts), feedback.factors, strict=True)
+    return np.concatenate([_made_up(*piece) for piece in pieces]).astype(np.float32)
+
+
+def _made_up(
+    matrix: npt.NDArray[np.float64], gone: npt.NDArray[np.bool_], factors: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """The reduced dimension is that of the columns."""
+    errors = np.zeros_like(matrix)
+    for column in range(matrix.shape[1]):
+        pushed = errors[:, :column] @ factors[:column, column].astype(np.float64)
+        errors[:, column] = np.where(gone[:, column], matrix[:, column], -pushed)
+    return matrix - errors

@@ -77,6 +77,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         qp: one quantization parameter for all weights; ``None`` chooses one per tensor from its statistics.
         qp_density: ``mps_qp_density``, 0 to 7.
         method: quantization method of float tensors.
+        sparsity: share of the weights between the first and the last layers to become zero before they are quantized;
+            ``None`` for none.
         include: shell patterns; tensors that match are coded although a rule of thumb would leave them plain
             (never those whose coding would break the model). With patterns the others follow the usual rules.
         exclude: shell patterns; tensors that match stay plain. Stronger than `include`.
@@ -96,6 +98,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     qp: int | None = None
     qp_density: int = 2
     method: Method = "dq"
+    sparsity: float | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_elements: int = 1024
@@ -110,6 +113,10 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name, low in (("min_elements", 0), ("group_below", 0), ("jobs", 0)):
             if getattr(self, name) < low:
                 raise InvalidArgumentError(f"{name} = {getattr(self, name)} is below {low}")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise InvalidArgumentError(
+                f"sparsity = {self.sparsity} is not between 0 and 1", hint="give the share of zeros, e.g. 0.5"
+            )
         if not 0 <= self.qp_density <= 7:
             raise InvalidArgumentError(f"qp_density = {self.qp_density} is outside 0..7")
 

@@ -48,6 +48,7 @@ class TensorReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         qp: quantization parameter.
         step: quantization step size.
         error: what coding did to the values; only known where the original is.
+        sparsity: share of the decoded values that are zero.
         same_as: name of another tensor whose identical payload this one shares.
         detail: format-specific facts, ready to be shown.
     """
@@ -64,6 +65,7 @@ class TensorReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     qp: int | None = None
     step: float | None = None
     error: ErrorMeasure | None = None
+    sparsity: float | None = None
     same_as: str | None = None
     detail: dict[str, str | int] = {}
 

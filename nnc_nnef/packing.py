@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from nnc_codec.errors import InvalidArgumentError
+from nnc_codec.errors import InvalidArgumentError, UnsupportedError
 from nnc_codec.formats import PackOptions, Progress, ProgressCallback
 from nnc_codec.report import PackReport, TensorReport
 from nnc_onnx.manifest import Parameters
@@ -48,6 +48,8 @@ def pack(
     """
     start = time.perf_counter()
     options = options or PackOptions()
+    if options.sparsity is not None:
+        raise UnsupportedError("sparsity is for ONNX models", hint="convert the model, or leave the option out")
     output = Path(output)
     require_output(output, source=Path(source), force=options.force)
     with open_model(source) as model:

@@ -23,6 +23,7 @@ from nnc_codec.report import ErrorMeasure
 
 from .manifest import payload_digest
 from .plan import PlannedTensor
+from .sparsify import share_of_zeros
 from .tensors import to_array
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Coded(msgspec.Struct, frozen=True, kw_only=True):
         step: quantization step size; ``None`` for integers.
         error: difference between decoded and original values.
         decode_seconds: time the check took to decode.
+        sparsity: share of the decoded values that are zero; ``None`` for integers.
     """
 
     payload: bytes
@@ -74,6 +76,7 @@ class Coded(msgspec.Struct, frozen=True, kw_only=True):
     method: Method | None = None
     qp: int | None = None
     step: float | None = None
+    sparsity: float | None = None
 
 
 def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, total_elements: int) -> Coded | str:
@@ -89,7 +92,8 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         InvalidModelError, ExternalDataError: its values cannot be read.
         NNRError: it does not decode to what was coded.
     """
-    array = to_array(planned.proto, folder)
+    original = to_array(planned.proto, folder)
+    array = original if planned.sparse is None else planned.sparse
     element = planned.element
     if element is None:
         return "element type cannot be coded"
@@ -103,6 +107,8 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     if planned.values is not None:
         source = planned.values
         outcome = msgspec.structs.replace(outcome, lambda_=0.0)
+    if planned.sparse is not None:
+        outcome = msgspec.structs.replace(outcome, keep_zeros=True)
     if planned.is_table:
         outcome = msgspec.structs.replace(outcome, scan_order=table_scan_order(planned.shape))
     in_group = planned.elements < options.group_below
@@ -120,7 +126,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     start = time.perf_counter()
     decoded = nnc_codec.decode_single(payload, element.dtype, planned.shape)
     decode_seconds = time.perf_counter() - start
-    error = measure(array, decoded)
+    error = measure(original, decoded)
     coded = Coded(
         payload=payload,
         crc32=zlib.crc32(payload),
@@ -128,6 +134,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         payload_type=_payload_type(element.is_float, outcome.method),
         error=error,
         decode_seconds=decode_seconds,
+        sparsity=share_of_zeros(decoded) if element.is_float else None,
     )
     if not element.is_float:
         if error.max_abs != 0:
@@ -135,8 +142,10 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         return coded
     if outcome.method == "raw":
         return msgspec.structs.replace(coded, method=outcome.method)
-    if options.qp is None and planned.chosen is None and error.rel_rms > MAX_DEFAULT_ERROR:
-        return "coding would lose too much"
+    if options.qp is None and planned.chosen is None:
+        lost = error if planned.sparse is None else measure(array, decoded)
+        if lost.rel_rms > MAX_DEFAULT_ERROR:
+            return "coding would lose too much"
     step = step_of(outcome.qp, outcome.qp_density)
     return msgspec.structs.replace(coded, method=outcome.method, qp=outcome.qp, step=step)
 

@@ -88,6 +88,7 @@ def describe(
         qp=unit.qp,
         step=unit.step,
         error=entry.error if entry is not None else None,
+        sparsity=entry.sparsity if entry is not None else None,
         same_as=unit.name if shared and unit.name != decode.output else None,
         detail=detail,
     )

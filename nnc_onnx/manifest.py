@@ -35,6 +35,7 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         inner: name of the tensor in that Constant node, if it is not `name`.
         position: index among the initializers, or of the Constant node, in the graph it came from.
         error: difference between decoded and original values; absent if they are equal.
+        sparsity: share of the decoded values that are zero, of tensors that zeros were put into.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TensorEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     node: str = ""
     inner: str | None = None
     error: ErrorMeasure | None = None
+    sparsity: float | None = None
 
     @property
     def payload_name(self) -> str:
@@ -94,6 +96,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of :class:`nnc_codec.formats.PackOptions` that decide the payloads."""
 
     method: str
+    sparsity: float | None = None
     qp: int | None = None
     qp_density: int = 2
     min_elements: int = 0
@@ -106,6 +109,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The parameters in `options`."""
         return cls(
             method=options.method,
+            sparsity=options.sparsity,
             qp=options.qp,
             qp_density=options.qp_density,
             min_elements=options.min_elements,

@@ -76,7 +76,7 @@ def _owners(planned: list[PlannedTensor], wanted: list[int], folder: Path) -> di
     alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for index in wanted:
         tensor = planned[index]
-        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes, tensor.care].append(index)
+        alike[tensor.proto.data_type, tensor.shape, tensor.nbytes, tensor.care, tensor.sparse is None].append(index)
     owners = {}
     for group in alike.values():
         first: dict[bytes, int] = {}
@@ -125,6 +125,7 @@ def tensor_reports(
                 qp=coded.qp,
                 step=coded.step,
                 error=coded.error,
+                sparsity=coded.sparsity,
                 same_as=None if item.owner is tensor else item.owner.name,
             )
         reports.append(report)

@@ -30,6 +30,7 @@ from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, embed, load, model_writer, written_bytes
 from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
+from .sparsify import sparsify_by_size
 from .tensors import is_external, read_bytes, stored_nbytes
 from .version import producer
 
@@ -182,10 +183,7 @@ def _code(
     if carriage.check_format(model.proto) is not None:
         raise InvalidArgumentError(f"{name} is packed already", hint="unpack it first")
     usage = Usage(model.proto.graph)
-    planned = plan_tensors(model.proto, usage, options)
-    notes: tuple[str, ...] = ()
-    if planner is not None:
-        planned, notes = planner(model, planned, options, progress)
+    planned, notes = treatments(model, usage, options, planner, progress)
     start = time.perf_counter()
     coded, reasons = code_all(planned, model.folder, options, progress)
     taken = all_names(model.proto.graph)
@@ -200,6 +198,23 @@ def _code(
         groups=tuple(group.entry for group in groups),
     )
     return Work(model, usage, planned, packed, reasons, groups, manifest, time.perf_counter() - start, notes)
+
+
+def treatments(
+    model: Model, usage: Usage, options: PackOptions, planner: Planner | None, progress: ProgressCallback | None
+) -> tuple[list[PlannedTensor], tuple[str, ...]]:
+    """All tensors of a model with what is to happen to them, and notes for the user.
+
+    Raises:
+        InvalidModelError, ExternalDataError: the model is damaged.
+        NNRError: as `planner`.
+    """
+    planned = plan_tensors(model.proto, usage, options)
+    if planner is not None:
+        return planner(model, planned, options, progress)
+    if options.sparsity is not None:
+        return sparsify_by_size(planned, usage, model.folder, options.sparsity)
+    return planned, ()
 
 
 def _report(work: Work, *, source: str, output: str, original_bytes: int) -> PackReport:
@@ -246,6 +261,7 @@ def entry_of(item: PackedTensor) -> TensorEntry:
         inner=planned.inner_name,
         position=planned.position,
         error=None if item.coded.error.max_abs == 0 else rounded(item.coded.error),
+        sparsity=None if planned.sparse is None or not item.coded.sparsity else float(f"{item.coded.sparsity:.4g}"),
     )
 
 

@@ -53,6 +53,7 @@ class PlannedTensor(NamedTuple):
         is_table: whether the graph takes single rows of it.
         values: what is coded in place of its own values, in its shape; they are coded as closely as `chosen` allows,
             which is exactly for multiples of its step that the quantizer can reach.
+        sparse: its values with zeros for those that do least; zeros that the coder keeps.
     """
 
     name: str
@@ -69,6 +70,7 @@ class PlannedTensor(NamedTuple):
     care: Care = "usual"
     is_table: bool = False
     values: NDArray[Any] | None = None
+    sparse: NDArray[Any] | None = None
 
     @property
     def is_coded(self) -> bool:

@@ -16,7 +16,9 @@ def weight_table(analysis: Analysis) -> Table:
     """One row per coded tensor."""
     from rich.markup import escape
 
-    table = new_table("tensor", "shape", "before", "after", "bits/w", "error", "sensitivity", right=range(2, 7))
+    table = new_table(
+        "tensor", "shape", "before", "after", "bits/w", "error", "zeros", "sensitivity", right=range(2, 8)
+    )
     for entry in analysis.tensors:
         table.add_row(
             escape(entry.name),
@@ -25,6 +27,7 @@ def weight_table(analysis: Analysis) -> Table:
             "shared" if entry.same_as else size(entry.predicted_bytes),
             f"{entry.bits_per_weight:.2f}",
             f"{entry.error:.1e}" if entry.error else "exact",
+            "-" if entry.sparsity is None else percent(entry.sparsity, 1),
             _change(entry.sensitivity),
         )
     return table

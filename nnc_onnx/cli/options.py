@@ -97,6 +97,25 @@ def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
     return parsed
 
 
+def parse_share(text: str | None, option: str) -> float | None:
+    """``"50%"`` or ``"0.5"`` -> 0.5.
+
+    Args:
+        text: as given; ``None`` stays.
+        option: named in the error.
+
+    Raises:
+        click.UsageError: it is no number.
+    """
+    if text is None:
+        return None
+    number = text.strip()
+    try:
+        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no share, e.g. 50%", param_hint=option) from None
+
+
 def parse_budget(text: str | None) -> int | float | Literal["all"] | None:
     """``"1000"`` -> bytes, ``"50%"`` -> fraction, ``"all"`` -> itself.
 

@@ -23,6 +23,10 @@ def command(
     ] = None,
     qp_density: Annotated[int, typer.Option("--qp-density", min=0, max=7, help="mps_qp_density.")] = 2,
     method: Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")] = MethodChoice.dq,
+    sparsity: Annotated[
+        str | None,
+        typer.Option("--sparsity", metavar="P%", help="Share of weights to become zero before they are quantized."),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option("--include", metavar="PATTERN", help="Code these tensors too (repeatable)."),
@@ -95,6 +99,7 @@ def command(
         qp=qp,
         qp_density=qp_density,
         method=method.value,
+        sparsity=shared.parse_share(sparsity, "--sparsity"),
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         min_elements=PackOptions().min_elements if min_elements is None else min_elements,

@@ -69,8 +69,10 @@ def tensor_table(tensors: Sequence[TensorReport]) -> Table:
     """One row per tensor."""
     from rich.markup import escape
 
+    sparse = any(tensor.sparsity for tensor in tensors)
+    zeros = ("zeros",) if sparse else ()
     table = new_table(
-        "tensor", "shape", "type", "coded as", "qp", "step", "bits/w", "bytes", "error", right=range(4, 9)
+        "tensor", "shape", "type", "coded as", "qp", "step", "bits/w", "bytes", "error", *zeros, right=range(4, 10)
     )
     for tensor in tensors:
         if tensor.treatment == "coded":
@@ -89,6 +91,7 @@ def tensor_table(tensors: Sequence[TensorReport]) -> Table:
             f"{tensor.bits_per_weight:.2f}",
             str(tensor.stored_bytes),
             error_text(tensor.error),
+            *(("-" if tensor.sparsity is None else percent(tensor.sparsity, 1),) if sparse else ()),
         )
     return table
 

@@ -16,6 +16,7 @@ from ..graph.usage import Usage, Value
 from ..manifest import Parameters, files_digest, payload_digest
 from ..model_coding import PackedTensor, code_all
 from ..model_io import Model
+from ..packing import treatments
 from ..payloads import Entries, check_digest, manifest_of, packed_tensors, read_payload
 from ..plan import PlannedTensor, plan_tensors
 from ..unpacking import unpack_model
@@ -59,11 +60,8 @@ def coded_model(
     """
     if carriage.check_format(model.proto) is not None:
         return _carried(model, options)
-    planned = plan_tensors(model.proto, Usage(model.proto.graph), options)
     digest = files_digest(model.files)
-    notes: tuple[str, ...] = ()
-    if planner is not None:
-        planned, notes = planner(model, planned, options, progress)
+    planned, notes = treatments(model, Usage(model.proto.graph), options, planner, progress)
     packed, reasons = code_all(planned, model.folder, options, progress)
     return CodedModel(model, planned, packed, reasons, digest, Parameters.of(options), notes)
 

@@ -223,6 +223,7 @@ def _tensors(planned: list[PlannedTensor], report: PackReport, study: Study | No
             bits_per_weight=entry.bits_per_weight,
             qp=entry.qp,
             error=entry.error.rel_rms if entry.error is not None else 0.0,
+            sparsity=entry.sparsity,
             sensitivity=sensitivities.get(tensor.value),
             same_as=entry.same_as,
         )

@@ -22,6 +22,7 @@ class AnalysisTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         bits_per_weight: of that.
         qp: quantization parameter of that; absent for integers.
         error: rms error of that, relative to the rms of the values.
+        sparsity: share of zeros in that; absent for integers.
         sensitivity: mean square change of the outputs, relative to their power, per mean square error of this tensor
             alone, relative to its own power; absent where it was not measured.
         same_as: an earlier tensor with the same values, whose payload serves both.
@@ -35,6 +36,7 @@ class AnalysisTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     bits_per_weight: float
     qp: int | None = None
     error: float = 0.0
+    sparsity: float | None = None
     sensitivity: float | None = None
     same_as: str | None = None
 

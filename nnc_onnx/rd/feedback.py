@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nnc_codec
-from nnc_codec.feedback import Feedback, feedback_of, quantize_feedback
+from nnc_codec.feedback import Feedback, feedback_of, quantize_feedback, sparsify_feedback
 from nnc_codec.params import EncodeParams, Method
 from nnc_codec.quantize import step_of
 
+from ..sparsify import is_zeroed
 from .activations import Moments
 from .curves import Trial
 from .network import Weight
@@ -72,7 +73,13 @@ class FeedbackCoder:
         """
         values = np.asarray(weight.values, np.float32)
         levels = quantize_feedback(
-            values, self._feedback[weight.name], qp, qp_density, dependent=method == "dq", lambda_=LAMBDA
+            values,
+            self._feedback[weight.name],
+            qp,
+            qp_density,
+            dependent=method == "dq",
+            lambda_=LAMBDA,
+            keep_zeros=weight.is_sparse,
         )
         chosen: NDArray[Any] = levels.astype(np.float32) * np.float32(step_of(qp, qp_density))
         quantized = chosen.reshape(values.shape).astype(weight.values.dtype)
@@ -82,3 +89,14 @@ class FeedbackCoder:
         payload = nnc_codec.encode({"w": quantized}, params)
         difference = values.astype(np.float64) - chosen.reshape(values.shape)
         return Trial(8 * len(payload) / values.size, float(np.square(difference).mean()), quantized)
+
+    def sparsify(self, weight: Weight, threshold: float) -> NDArray[Any]:
+        """Values with zeros for all magnitudes below `threshold`; the others make up for them.
+
+        Args:
+            weight: one that is contained.
+            threshold: positive.
+        """
+        values = np.asarray(weight.values, np.float32)
+        made_up = sparsify_feedback(values, self._feedback[weight.name], is_zeroed(values, threshold))
+        return made_up.reshape(values.shape).astype(weight.values.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -13,6 +13,7 @@ from nnc_codec.errors import UnsupportedError
 from nnc_codec.formats import ModelFormat, PackOptions, ProgressCallback
 from nnc_codec.report import PackReport
 
+from ..graph.usage import Value
 from ..model_io import Model
 from ..packing import Planner, pack
 from ..plan import PlannedTensor
@@ -20,7 +21,11 @@ from .calibration import Calibration
 from .fitting import Study
 from .goals import Goal, Metric
 from .planner import Plan, plan_quality
+from .sparsify import sparsify, with_sparse
 from .wish import Wish
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _PLANNED = frozenset({"onnx", "nnr"})
 
@@ -58,13 +63,34 @@ def planner_for(
     def plan(
         model: Model, planned: list[PlannedTensor], options: PackOptions, progress: ProgressCallback | None
     ) -> tuple[list[PlannedTensor], tuple[str, ...]]:
+        sparse: dict[Value, NDArray[Any]] = {}
+        notes: tuple[str, ...] = ()
+        aim = goal
+        if options.sparsity is not None:
+            sparsified = sparsify(
+                model,
+                planned,
+                options,
+                options.sparsity,
+                goal,
+                calibration=calibration,
+                metric=metric,
+                study=study,
+                progress=progress,
+            )
+            planned, aim, notes = sparsified
+            sparse = {tensor.value: tensor.sparse for tensor in planned if tensor.sparse is not None}
+
         def packed_size(tried: Plan) -> int:
+            def as_tried(tensors: list[PlannedTensor]) -> list[PlannedTensor]:
+                return _with(with_sparse(tensors, sparse), tried)
+
             with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as folder:
                 report = packer(
                     model.path,
                     Path(folder) / "packed",
                     msgspec.structs.replace(options, force=True),
-                    planner=lambda _model, tensors, _options, _progress: (_with(tensors, tried), ()),
+                    planner=lambda _model, tensors, _options, _progress: (as_tried(tensors), ()),
                 )
             return report.packed_bytes
 
@@ -73,17 +99,17 @@ def planner_for(
             planned,
             model.folder,
             options,
-            goal,
+            aim,
             original_bytes=sum(file.stat().st_size for file in model.files) or model.proto.ByteSize(),
             packed_size=packed_size,
             calibration=calibration,
             metric=metric,
-            study=study,
+            study=None if sparse else study,
             progress=progress,
         )
         if inform is not None:
             inform(found)
-        return _with(planned, found), found.notes
+        return _with(planned, found), notes + found.notes
 
     return plan
 

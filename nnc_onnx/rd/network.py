@@ -44,6 +44,11 @@ class Weight(NamedTuple):
     values: NDArray[Any]
     tensors: tuple[PlannedTensor, ...]
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its zeros are to be kept."""
+        return any(tensor.sparse is not None for tensor in self.tensors)
+
 
 class Network:
     """A model whose weights are inputs, so that one session serves every choice of weights.
@@ -129,7 +134,8 @@ def _distinct(planned: Sequence[PlannedTensor], folder: Path) -> list[Weight]:
     groups: dict[tuple[object, ...], list[PlannedTensor]] = defaultdict(list)
     values: dict[tuple[object, ...], NDArray[Any]] = {}
     for tensor in planned:
-        array = np.ascontiguousarray(to_array(tensor.proto, folder)).reshape(tensor.shape)
+        own = to_array(tensor.proto, folder) if tensor.sparse is None else tensor.sparse
+        array = np.ascontiguousarray(own).reshape(tensor.shape)
         digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()
         key = (tensor.proto.data_type, tensor.shape, digest)
         groups[key].append(tensor)
