@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,20 @@ _NOTHING = 1e-14
 _TINY = 2.0**-240
 
 
+class _Probed(NamedTuple):
+    """What was measured of a weight.
+
+    Attributes:
+        curve: its rate and error.
+        errors: what its effect goes by, at every point of the curve.
+        found: change of the outputs by such an error.
+    """
+
+    curve: Curve
+    errors: NDArray[np.float64]
+    found: dict[float, float]
+
+
 def measure_items(
     weights: Sequence[Weight],
     deviation: Deviation,
@@ -57,29 +71,31 @@ def measure_items(
         be what it is for the median of the others at the same relative error.
     """
 
-    def probe(weight: Weight) -> tuple[Curve, dict[float, float]]:
+    def probe(weight: Weight) -> _Probed:
         curve = measure_curve(weight.values, qp_density, method)
+        coder = feedback if feedback is not None and weight.name in feedback else None
+        errors = curve.mse if coder is None else _squared_steps(curve, qp_density)
         found: dict[float, float] = {}
         for bits in PROBE_BITS[:probes]:
             qp = curve.qp_at(bits)
-            if feedback is not None and weight.name in feedback:
-                # Larger errors that do less: what counts is what a step of this size does.
-                mse, decoded = curve.mse_at(qp), feedback.attempt(weight, qp, qp_density, method).values
+            if coder is not None:
+                decoded = coder.attempt(weight, qp, qp_density, method).values
+                error = float(errors[qp - int(curve.qps[0])])
             else:
-                _, mse, decoded = attempt(weight.values, qp, qp_density, method)
+                _, error, decoded = attempt(weight.values, qp, qp_density, method)
             change = deviation({weight.name: decoded})
-            if mse > 0 and change > _NOTHING:
-                found[mse] = change
+            if error > 0 and change > _NOTHING:
+                found[error] = change
         progress(weight)
-        return curve, found
+        return _Probed(curve, errors, found)
 
     measured = list(executor.map(probe, weights))
     powers = [float(np.square(weight.values.astype(np.float64)).mean()) for weight in weights]
     usual = _usual_gain(weights, measured, powers)
     items, silent = [], 0
-    for weight, (curve, found), power in zip(weights, measured, powers, strict=True):
+    for weight, (curve, errors, found), power in zip(weights, measured, powers, strict=True):
         if found:
-            changes = _changes(curve, found)
+            changes = _changes(errors, found)
         else:
             silent += 1
             changes = curve.mse / power * usual * weight.values.size
@@ -116,27 +132,40 @@ def capped(items: Sequence[Item], noise: float) -> tuple[Item, ...]:
     return tuple(result)
 
 
-def _usual_gain(
-    weights: Sequence[Weight], measured: Sequence[tuple[Curve, dict[float, float]]], powers: Sequence[float]
-) -> float:
+def _usual_gain(weights: Sequence[Weight], measured: Sequence[_Probed], powers: Sequence[float]) -> float:
     """Median over the weights of the change per element and relative error."""
     gains = [
         math.log2(change * power / mse / weight.values.size)
-        for weight, (_, found), power in zip(weights, measured, powers, strict=True)
+        for weight, (_, _, found), power in zip(weights, measured, powers, strict=True)
         for mse, change in list(found.items())[:1]
     ]
     return 2.0 ** _rounded(float(np.median(gains))) if gains else 0.0
 
 
-def _changes(curve: Curve, found: dict[float, float]) -> NDArray[np.float64]:
-    """The change at every point of the curve: in proportion to the error of the tensor, faster between the probes."""
+def _squared_steps(curve: Curve, qp_density: int) -> NDArray[np.float64]:
+    """Squared steps in the unit of the curve's errors at the first probe: what errors that are fed back go by.
+
+    A weight's own error stops growing where most of it is zero; what feedback leaves of it at the outputs does not.
+    """
+    at = curve.qp_at(PROBE_BITS[0])
+    steps: NDArray[np.float64] = curve.mse_at(at) * np.exp2(2 * (curve.qps - at) / (1 << qp_density))
+    return steps
+
+
+def _changes(errors: NDArray[np.float64], found: dict[float, float]) -> NDArray[np.float64]:
+    """The change at every point of a curve: in proportion to the error of the tensor, faster between the probes.
+
+    Args:
+        errors: at every point.
+        found: change by error.
+    """
     known = sorted(found)
     at = [math.log2(mse) for mse in known]
     change = [_rounded(math.log2(found[mse])) for mse in known]
     middle, level = sum(at) / len(at), sum(change) / len(change)
     span = at[-1] - at[0]
     slope = max((change[-1] - change[0]) / span, 1.0) if span > 0 else 1.0
-    wanted = np.log2(np.maximum(curve.mse, _TINY))
+    wanted = np.log2(np.maximum(errors, _TINY))
     between = np.clip(wanted, at[0], at[-1])
     result: NDArray[np.float64] = np.exp2(level + slope * (between - middle) + (wanted - between))
     return result

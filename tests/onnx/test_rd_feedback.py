@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +17,7 @@ from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, planner_for
 from nnc_onnx.rd.activations import Moments, observe
 from nnc_onnx.rd.network import Network
+from nnc_onnx.rd.planner import study_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -191,6 +194,17 @@ def test_calibrated_models_are_smaller_at_the_same_error(tmp_path, method: str) 
     (_, plain), (size, calibrated) = outcome
     assert size <= 0.16 * source.stat().st_size
     assert calibrated < 0.6 * plain
+
+
+def test_effects_of_large_steps_do_not_saturate(tmp_path) -> None:
+    """The error of a weight of mostly zeros hardly grows any more; what feedback leaves of it at the outputs does."""
+    planned = plan_tensors(made := perceptron(), Usage(made.graph), PackOptions(min_elements=1))
+    with ThreadPoolExecutor(2) as executor:
+        study = study_model(made, planned, tmp_path, PackOptions(), {"x": correlated(256, seed=2)}, executor)
+    for item in study.items:
+        per_step = np.diff(np.log2(item.deviation[item.curve.bits < 2]))
+        np.testing.assert_allclose(per_step, 2 / 4, atol=1e-6)
+        assert np.diff(np.log2(item.curve.mse[-6:])).mean() < 0.4
 
 
 def test_the_same_bytes_with_any_number_of_workers(tmp_path) -> None:
