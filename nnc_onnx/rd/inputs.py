@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOKENS = 32
-"""Length of a token sequence or of a series of vectors whose length is free."""
+"""Length of a token sequence whose length is free."""
+
+SERIES = 128
+"""Length of a series of vectors whose length is free: long enough for recurrent states to get to where they stay."""
 
 PICTURE_SIZES = ((224, 224), (48, 192), (32, 128), (256, 256), (64, 64), (512, 512), (640, 640), (28, 28), (128, 128))
 """Height and width of pictures whose size is free; the first that the model accepts is taken."""
 
-SIGNAL_SIZES = (512, 576, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
-"""Length of signals whose length is free; the first that the model accepts is taken."""
+SIGNAL_SIZES = (576, 512, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
+"""Length of signals whose length is free; the first that the model accepts is taken. Voice detectors take 512 samples
+with the 64 before; without those their states stay as they are, and the weights for them seem to do nothing."""
 
 SIGNAL_LEVELS = (0.1, 0.3, 0.03, 1.0)
 """Rms of signals, in turn: full scale is 1, and sounds are rarely near it."""
@@ -194,7 +198,7 @@ def _shape(value: Input, sizes: tuple[tuple[int, int], int], symbols: dict[str, 
         elif _is_signal(value) and axis == rank - 1:
             usual = sizes[1]
         else:
-            usual = TOKENS if axis else 1
+            usual = (SERIES if value.dtype.kind == "f" else TOKENS) if axis else 1
         # A batch dimension in the middle, as recurrent states have it, is 1 like any other.
         if rank == 3 and axis == 1 and isinstance(value.dims[0], int) and isinstance(value.dims[2], int):
             usual = 1
@@ -229,11 +233,29 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
     if _is_picture(value):
         return _pictures(random, shape).astype(value.dtype)
     if not _is_signal(value):
-        return random.normal(shape).astype(value.dtype)
+        return _series(random, shape, seed).astype(value.dtype)
     sound = random.signal(shape, int(len(shape) > 1))
     if seed % 2:
         sound = random.tone(shape) + sound * np.float32(_BREATH)
     return (sound * np.float32(SIGNAL_LEVELS[seed // 2 % len(SIGNAL_LEVELS)])).astype(value.dtype)
+
+
+def _series(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Vectors: neighbours are alike in time and, as the bands of a spectrum are, among the features.
+
+    Every other one is at a level of its own, as logarithms are, which are mostly below 0.
+    """
+    if len(shape) < 3:
+        return random.normal(shape)
+    if shape[1] == 1:
+        made = np.moveaxis(random.signal((*shape[1:-1], shape[0], shape[-1]), 2), -2, 0)
+    else:
+        made = random.signal(shape, 2)
+    if seed % 2 == 0:
+        return made
+    spread, level = random.integers((2,), 1 << 16) / (1 << 16)
+    offsets = random.normal(shape[-1:]) * np.float32(0.5) + np.float32(6 * level - 4)
+    return made * np.float32(0.3 + 1.7 * spread) + offsets
 
 
 def _pictures(random: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:

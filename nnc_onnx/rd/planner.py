@@ -29,7 +29,7 @@ from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
 from .sizing import fit_size
-from .tolerance import limits_of
+from .tolerance import feeds_back, limits_of
 from .work import CHECK_SAMPLES, MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
@@ -206,11 +206,21 @@ def study_model(
         effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS))
         deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
         check = Deviation(network, feeds, states)
+        if feeds_back(network.hollow.graph, states):
+            others = synthetic.feeds(2 * CHECK_SAMPLES)[CHECK_SAMPLES:]
+            feedback, notes = _feedback(network, others, executor, convolutions=False)
     weights = tuple(weight for weight in network.weights if _needs_step(weight, options))
     total = sum(weight.values.nbytes for weight in weights)
     report = _reporter(progress, total)
     items, silent = measure_items(
-        weights, deviation, effective.probes, options.qp_density, options.method, executor, report, feedback
+        weights,
+        deviation,
+        effective.probes,
+        options.qp_density,
+        options.method,
+        executor,
+        report,
+        feedback if calibration is not None else None,
     )
     if silent == len(items) and items:
         raise CannotRunError("the outputs react to none of the weights on these inputs")
@@ -228,6 +238,7 @@ def study_model(
             check.signal_share,
             tokens=all(value.dtype.kind in "iu" for value in inputs),
             calibrated=calibration is not None,
+            fed_back=feedback is not None,
         ),
         basis,
         tuple(notes),
@@ -235,10 +246,12 @@ def study_model(
     )
 
 
-def _feedback(network: Network, feeds: list[Feed], executor: Executor) -> tuple[FeedbackCoder | None, list[str]]:
+def _feedback(
+    network: Network, feeds: list[Feed], executor: Executor, *, convolutions: bool = True
+) -> tuple[FeedbackCoder | None, list[str]]:
     """What codes the weights whose inputs can be seen, and what the user should know."""
     try:
-        return FeedbackCoder(observe(network, feeds), executor), []
+        return FeedbackCoder(observe(network, feeds, convolutions=convolutions), executor), []
     except CannotRunError as error:
         return None, [f"coded without error feedback: {error.message}"]
 

@@ -9,6 +9,7 @@ speak for them. Two kinds of models need more: recurrent ones and those whose ou
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..graph.walk import iter_graphs
@@ -31,7 +32,8 @@ SIGNAL_CHANGE = -30.0
 """Change of outputs that are signals: as many numbers as the input has, and every one is meant."""
 
 RECURRENT_NOISE = -23.0
-"""Mean error of a weight of recurrent models: errors go round in their states, which made-up inputs hardly move."""
+"""Mean error of a weight of recurrent models whose errors are not fed back: they go round in the states, which made-up
+inputs hardly move."""
 
 STATE_NOISE = -24.0
 """The same if the states are inputs and outputs: then they go round for as long as the model is used."""
@@ -53,6 +55,16 @@ SIGNAL_SHARE = 0.25
 
 _OUTPUT_WEIGHT = 2
 _RECURRENT = frozenset({"GRU", "LSTM", "Loop", "RNN", "Scan"})
+
+
+def feeds_back(graph: onnx.GraphProto, states: Sequence[StatePair]) -> bool:
+    """Whether errors are fed back on made-up inputs, in layers that are no convolutions.
+
+    What layers multiply depends on the inputs, and moments of made-up ones mislead in networks for pictures and texts.
+    In a recurrent network they are those of its states most of all, which it makes itself; but not if the states are
+    inputs, as then the model is run for a few steps only.
+    """
+    return not states and _is_recurrent(graph)
 
 
 class Limits(NamedTuple):
@@ -88,6 +100,7 @@ def limits_of(
     *,
     tokens: bool = False,
     calibrated: bool = False,
+    fed_back: bool = False,
 ) -> Limits:
     """The limits of a model.
 
@@ -97,13 +110,17 @@ def limits_of(
         signal_share: output values per input value, of floating-point inputs and outputs.
         tokens: all inputs are integers.
         calibrated: the inputs are real.
+        fed_back: errors are fed back.
     """
     is_signal = signal_share >= SIGNAL_SHARE
     if calibrated:
         return Limits(CALIBRATED_NOISE, CALIBRATED_SIGNAL_CHANGE if is_signal else CALIBRATED_CHANGE, math.inf)
-    recurrent = any(node.op_type in _RECURRENT for _, inner in iter_graphs(graph) for node in inner.node)
     return Limits(
-        STATE_NOISE if states else RECURRENT_NOISE if recurrent else COARSEST,
+        STATE_NOISE if states else RECURRENT_NOISE if _is_recurrent(graph) and not fed_back else COARSEST,
         SIGNAL_CHANGE if is_signal else 0.0,
         TOKENS_TOGETHER if tokens else TOGETHER,
     )
+
+
+def _is_recurrent(graph: onnx.GraphProto) -> bool:
+    return any(node.op_type in _RECURRENT for _, inner in iter_graphs(graph) for node in inner.node)

@@ -13,7 +13,7 @@ from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd.calibration import load_calibration
 from nnc_onnx.rd.errors import CalibrationError, CannotRunError
-from nnc_onnx.rd.inputs import StatePair, Synthetic
+from nnc_onnx.rd.inputs import SERIES, StatePair, Synthetic
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.random import Random
 from nnc_onnx.rd.tolerance import limits_of
@@ -169,6 +169,7 @@ def test_recurrent_models_get_finer_weights_and_signals_smaller_changes():
     )
     usual = limits_of(plain, (), 0.01)
     assert limits_of(hidden, (), 0.01).noise < usual.noise
+    assert limits_of(hidden, (), 0.01, fed_back=True).noise == usual.noise
     assert limits_of(plain, (StatePair("state", "stateN"),), 0.01).noise < usual.noise
     assert limits_of(plain, (), 1.0).change < usual.change
     assert limits_of(plain, (), 0.0, tokens=True).together > usual.together
@@ -202,3 +203,18 @@ def test_calibration_files_are_read_and_cut(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not an archive")
     with pytest.raises(CalibrationError, match="cannot be read"):
         load_calibration(tmp_path / "broken.npz", inputs)
+
+
+def test_series_of_vectors_are_smooth_and_at_several_levels(tmp_path):
+    made = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["n", "frames", 64])],
+        [value("y", FLOAT, None)],
+        [tensor("w", weights(64, 64))],
+    )
+    feeds = [feed["x"] for feed in Synthetic(network_of(made, tmp_path)).feeds(8)]
+    assert all(feed.shape == (1, SERIES, 64) for feed in feeds)
+    first = feeds[0][0]
+    assert np.corrcoef(first[1:].ravel(), first[:-1].ravel())[0, 1] > 0.5
+    means = [float(feed.mean()) for feed in feeds]
+    assert max(means) - min(means) > 1

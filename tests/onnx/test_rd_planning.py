@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +12,11 @@ from onnx_graphs import FLOAT, mlp, model, tensor, value, weights
 
 from nnc_codec.formats import PackOptions
 from nnc_onnx import pack
+from nnc_onnx.graph.usage import Usage
+from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, analyze, planner_for
 from nnc_onnx.rd.errors import CalibrationError, GoalError
+from nnc_onnx.rd.planner import study_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -54,6 +59,12 @@ def packed(path, goal=None, options=None, **how):
 
 def inputs(count=16, width=96):
     return {"x": np.random.default_rng(5).standard_normal((count, width)).astype(np.float32)}
+
+
+def study_of(made, folder):
+    options = PackOptions(min_elements=1)
+    with ThreadPoolExecutor(2) as executor:
+        return study_model(made, plan_tensors(made, Usage(made.graph), options), folder, options, None, executor)
 
 
 def test_what_matters_less_gets_coarser_steps(source):
@@ -175,3 +186,17 @@ def test_analysis_has_a_falling_curve(source):
     assert len(sizes) >= 5 and sizes == sorted(sizes, reverse=True)
     assert {entry.name for entry in analysis.tensors} >= {"w0", "w1", "w2"}
     assert analysis.basis == "synthetic"
+
+
+def test_errors_are_fed_back_in_recurrent_models_without_data(tmp_path):
+    size = 32
+    nodes = [helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=size)]
+    made = model(
+        nodes,
+        [value("x", FLOAT, [64, 1, size])],
+        [value("y", FLOAT, None)],
+        [tensor("w", weights(1, 3 * size, size)), tensor("r", weights(1, 3 * size, size, seed=3))],
+    )
+    recurrent = study_of(made, tmp_path)
+    assert recurrent.feedback is not None and all(weight.name in recurrent.feedback for weight in recurrent.weights)
+    assert study_of(mlp(width=96), tmp_path).feedback is None
