@@ -13,11 +13,11 @@ namespace nnc {
 class ArithEncoder {
  public:
   void bin(Model& m, unsigned bit) {
-    const std::uint16_t one = static_cast<std::uint16_t>(bit);
+    const std::uint16_t one = bin_of(0, bit);
     bins(&m, &one, 1);
   }
 
-  // A list of (index into `models` << 1 | bit).
+  // A list of bin_of().
   void bins(Model* models, const std::uint16_t* list, std::size_t count) { code(models, list, count); }
 #ifdef NNC_AVX2
   NNC_TARGET_AVX2 void bins_avx2(Model* models, const std::uint16_t* list, std::size_t count) { code(models, list, count); }
@@ -68,19 +68,23 @@ class ArithEncoder {
   void reserve(std::size_t bytes) { out_.reserve(bytes); }
 
  private:
-  // Free of branches on the bins.
+  static constexpr std::uint64_t kTail = 16;  // zeros worth the preparations of take_tails()
+
+  // Free of branches on the bins. The width is held at the top of its register, so that what it takes to renormalise is
+  // the number of its leading zeros.
   NNC_INLINE void code(Model* models, const std::uint16_t* list, std::size_t count) {
-    std::uint64_t low = low_, width = width_;
+    constexpr unsigned kTop = 64 - 9;
+    std::uint64_t low = low_, width = std::uint64_t{width_} << kTop;
     unsigned pending = pending_;
-    for (std::size_t i = 0; i < count; ++i) {
-      const unsigned bit = list[i] & 1u;
-      Model& m = models[list[i] >> 1];
-      const std::uint64_t is_mps = static_cast<std::uint64_t>(m.q >> 63) ^ (std::uint64_t{0} - bit);  // all ones or zero
-      const std::uint64_t lps = (m.row >> ((width >> 2) & 0x38u)) & 0xffu;
-      const std::uint64_t kept = width & is_mps;
-      low += (width - lps) & ~is_mps;
-      const std::uint64_t next = kept + ((lps ^ is_mps) - is_mps);  // width - lps or lps
-      const unsigned n = static_cast<unsigned>(__builtin_clzll(next)) - 55u;
+    for (const std::uint16_t* const end = list + count; list != end; ++list) {
+      const std::uint64_t entry = *list;
+      const std::int64_t bit = static_cast<std::int64_t>(entry & 1u);
+      Model& m = models[entry >> kBinBits];
+      const std::uint64_t is_mps = static_cast<std::uint64_t>(m.q >> 63) ^ static_cast<std::uint64_t>(-bit);  // all ones or zero
+      const std::uint64_t lps = (m.row >> ((width >> (kTop + 2)) & 0x38u) & 0xffu) << kTop;
+      low += ((width - lps) & ~is_mps) >> kTop;
+      const std::uint64_t next = ((width & is_mps) - is_mps) + (lps ^ is_mps);  // width - lps or lps
+      const unsigned n = static_cast<unsigned>(__builtin_clzll(next));
       width = next << n;
       low <<= n;
       pending += n;
@@ -95,26 +99,44 @@ class ArithEncoder {
     }
     low_ = low;
     pending_ = pending;
-    width_ = static_cast<std::uint32_t>(width);
+    width_ = static_cast<std::uint32_t>(width >> kTop);
   }
   NNC_INLINE void code_zeros(Model* models, const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
-    Model* at[4];
-    for (std::uint32_t i = 0; i < 4; ++i) at[i] = models + cycle[i & (length - 1)];
+    if (length == 1)
+      code_zeros_of<1>(models, cycle, count);
+    else if (length == 2)
+      code_zeros_of<2>(models, cycle, count);
+    else
+      code_zeros_of<4>(models, cycle, count);
+  }
+  template <unsigned Length>
+  NNC_INLINE void code_zeros_of(Model* models, const std::uint32_t* cycle, std::uint64_t count) {
+    Model local[Length];  // one model stays in registers
+    Model* at[Length];
+    for (unsigned j = 0; j < Length; ++j) {
+      local[j] = models[cycle[j]];
+      at[j] = local + j;
+    }
     std::uint64_t low = low_;
     std::uint32_t width = width_;
     unsigned pending = pending_;
     std::uint64_t i = 0;
     for (; i < count; ++i) {
-      Model& m = *at[i & 3];
-      if (in_tail(m) && all_in_tail<4>(at)) break;
+      Model& m = local[i % Length];
+      if (count - i >= kTail && in_tail(m) && all_in_tail<Length>(at)) break;
       const std::uint32_t lps = static_cast<std::uint32_t>(m.row >> ((width >> 2) & 0x38u)) & 0xffu;
-      const bool is_lps = m.q >= 0;
-      if (is_lps) low += width - lps;
-      const std::uint32_t next = is_lps ? lps : width - lps;
-      const unsigned n = static_cast<unsigned>(__builtin_clz(next)) - 23u;
-      width = next << n;
-      low <<= n;
-      pending += n;
+      const std::uint32_t rest = width - lps;
+      if (__builtin_expect(m.q < 0, 1)) {
+        const unsigned shift = (rest >> 8) ^ 1u;
+        width = rest << shift;
+        low <<= shift;
+        pending += shift;
+      } else {
+        const unsigned n = static_cast<unsigned>(__builtin_clz(lps)) - 23u;
+        width = lps << n;
+        low = (low + rest) << n;
+        pending += n;
+      }
       m.update(0);
       if (__builtin_expect(pending > 40, 0)) {
         low_ = low;
@@ -127,16 +149,17 @@ class ArithEncoder {
     low_ = low;
     width_ = width;
     pending_ = pending;
-    if (i == count) return;
-    Model* const from[4] = {at[i & 3], at[(i + 1) & 3], at[(i + 2) & 3], at[(i + 3) & 3]};
-    TailCoder coder{*this};
-    i += length == 1   ? take_tails<1>(from, count - i, coder)
-         : length == 2 ? take_tails<2>(from, count - i, coder)
-                       : take_tails<4>(from, count - i, coder);
-    // The last ones are fewer than four.
     std::uint16_t rest[4];
     std::size_t n = 0;
-    for (; i < count; ++i) rest[n++] = static_cast<std::uint16_t>((at[i & 3] - models) << 1);
+    if (i < count) {
+      Model* from[4];
+      for (unsigned j = 0; j < 4; ++j) from[j] = local + (i + j) % Length;
+      TailCoder coder{*this};
+      i += take_tails<Length>(from, count - i, coder);
+      // The last ones are fewer than four.
+      for (; i < count; ++i) rest[n++] = bin_of(cycle[i % Length], 0);
+    }
+    for (unsigned j = 0; j < Length; ++j) models[cycle[j]] = local[j];
     code(models, rest, n);
   }
   // Coder of take_tails().
@@ -174,18 +197,23 @@ class ArithEncoder {
   }
   // Moves whole bytes out of the register, at least 9 bits stay.
   void flush() {
-    while (pending_ >= 17 + 8) {
-      pending_ -= 8;
-      put(low_ >> pending_);
-      low_ &= (std::uint64_t{1} << pending_) - 1;
-    }
+    const unsigned bytes = (pending_ - 17) / 8;
+    pending_ -= 8 * bytes;
+    const std::uint64_t moved = low_ >> pending_;
+    low_ &= (std::uint64_t{1} << pending_) - 1;
+    const std::size_t at = out_.size();
+    if (moved >> (8 * bytes)) carry();
+    out_.resize(at + bytes);
+    for (unsigned i = 0; i < bytes; ++i) out_[at + i] = static_cast<std::uint8_t>(moved >> (8 * (bytes - 1 - i)));
   }
   // Appends one byte; a value of 256 or more carries into the bytes before it.
   void put(std::uint64_t byte) {
-    if (byte > 0xff)
-      for (std::size_t i = out_.size(); i-- > 0 && ++out_[i] == 0;) {
-      }
+    if (byte > 0xff) carry();
     out_.push_back(static_cast<std::uint8_t>(byte));
+  }
+  void carry() {
+    for (std::size_t i = out_.size(); i-- > 0 && ++out_[i] == 0;) {
+    }
   }
 
   std::vector<std::uint8_t> out_;

@@ -7,6 +7,10 @@
 #include "contexts.h"
 #include "cpu.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace nnc {
 
 // Level of a multiple in a state: the inverse of 2 * level - sgn(level) * (state & 1). A multiple that the state cannot
@@ -42,7 +46,7 @@ inline void emit_magnitude(Emit& emit, const ContextLayout& c, const LevelContex
   emit.bypass(static_cast<std::uint32_t>(magnitude - reached), p);
 }
 
-// The greater-than flags of small magnitudes as lists of (model << 1 | bit), so that a level becomes bins without a branch.
+// The greater-than flags of small magnitudes as lists of bin_of(), so that a level becomes bins without a branch.
 struct MagnitudeBins {
   static constexpr std::uint32_t kLongest = 16;
   std::uint32_t largest;  // magnitude in the table
@@ -54,91 +58,180 @@ struct MagnitudeBins {
       count[m] = static_cast<std::uint8_t>(m);
       for (std::uint32_t negative = 0; negative < 2; ++negative)
         for (std::uint32_t j = 0; j < m; ++j)
-          list[negative][m][j] = static_cast<std::uint16_t>((c.gt + 2 * j + negative) << 1 | (j + 1 < m));
+          list[negative][m][j] = bin_of(c.gt + 2 * j + negative, j + 1 < m);
     }
   }
 };
 
-inline constexpr std::uint64_t kGroup = 16;
-inline bool all_zero(const std::int32_t* values) {
-  std::uint32_t any = 0;
-  for (std::uint64_t i = 0; i < kGroup; ++i) any |= static_cast<std::uint32_t>(values[i]);
-  return any == 0;
+// Which of up to 64 integers are not zero.
+inline std::uint64_t nonzero(const std::int32_t* values, unsigned count) {
+  std::uint64_t mask = 0;
+  unsigned i = 0;
+#ifdef __SSE2__
+  const auto four = [values](unsigned at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + at)); };
+  for (; i + 16 <= count; i += 16) {
+    const __m128i packed = _mm_packs_epi16(_mm_packs_epi32(four(i), four(i + 4)), _mm_packs_epi32(four(i + 8), four(i + 12)));
+    const int zeros = _mm_movemask_epi8(_mm_cmpeq_epi8(packed, _mm_setzero_si128()));
+    mask |= static_cast<std::uint64_t>(~zeros & 0xffff) << i;
+  }
+#endif
+  for (; i < count; ++i) mask |= std::uint64_t{values[i] != 0} << i;
+  return mask;
 }
 
 // Levels without bounds or further contexts: nearly every tensor. See walk_levels().
 template <bool Trial, bool DQ, class Emit>
-NNC_INLINE void plain_levels(const ContextLayout& c, const MagnitudeBins& table, std::uint32_t unary, const std::int32_t* values,
-                             std::uint64_t count, std::uint32_t& state, std::int32_t& prev, Emit& emit) {
-  constexpr std::uint32_t kRoom = 2 + MagnitudeBins::kLongest;
-  std::uint16_t list[1024 + kRoom];
-  std::size_t n = 0;
-  std::uint32_t neighbour = neighbour_class(prev);
-  for (std::uint64_t i = 0; i < count; ++i) {
-    if (i % kGroup == 0 && neighbour == 0) {
-      std::uint64_t end = i;
-      while (end + kGroup <= count && all_zero(values + end)) end += kGroup;
-      if (end != i) {
-        emit.bins(list, n);
-        n = 0;
-        // Even levels lead around a cycle of one, two or four states.
-        std::uint32_t cycle[4];
-        std::uint32_t length = 0;
-        do {
-          cycle[length++] = c.sig + 3 * state;
-          if (DQ) state = kNextState[state][0];
-        } while (c.sig + 3 * state != cycle[0]);
-        emit.zeros(cycle, length, end - i);
-        if (DQ) state = skip_state(state, end - i);
-        i = end - 1;
-        continue;
-      }
+class PlainLevels {
+ public:
+  PlainLevels(const ContextLayout& layout, std::uint32_t unary, Emit& emit)
+      : c_(layout), unary_(unary), table_(layout, unary), emit_(emit) {}
+
+  std::uint32_t state() const { return at_.state; }
+  void forget() { at_.neighbour = 0; }
+  void skip(std::uint64_t count) { at_.state = skip_state(at_.state, count); }
+  void take(const std::int32_t* values, std::uint64_t count) {
+    for (std::uint64_t done = 0; done < count; done += kBlock) {
+      const unsigned n = static_cast<unsigned>(std::min<std::uint64_t>(kBlock, count - done));
+      const std::uint64_t some = nonzero(values + done, n);
+      if (static_cast<unsigned>(__builtin_popcountll(some)) * kSparse <= n)
+        sparse(values + done, n, some);
+      else
+        dense(values + done, n);
     }
-    const std::int32_t multiple = values[i];
-    const std::int32_t level = DQ ? level_of(multiple, state) : multiple;
+    if (run_) zeros();
+    hand_on();
+  }
+
+ private:
+  static constexpr std::uint64_t kBlock = 64;
+  static constexpr unsigned kSparse = 4;    // weights for each that is not zero, from where on runs of zeros are worth it
+  static constexpr std::uint64_t kRun = 4;  // zeros that are a run
+  static constexpr std::uint32_t kFull = 1024;
+
+  struct Place {
+    std::uint32_t state = 0;
+    std::uint32_t neighbour = 0;
+    std::size_t n = 0;  // bins in the list
+  };
+
+  void hand_on() {
+    emit_.bins(list_, at_.n);
+    at_.n = 0;
+  }
+  // Zeros wait until it is known how many follow each other.
+  void sparse(const std::int32_t* values, unsigned n, std::uint64_t some) {
+    for (unsigned i = 0; i < n; ++i, some &= some - 1) {
+      const unsigned next = some ? static_cast<unsigned>(__builtin_ctzll(some)) : n;
+      if (next != i && at_.neighbour) {
+        zero(at_);
+        ++i;
+      }
+      run_ += next - i;
+      if (next == n) return;
+      if (run_) zeros();
+      level(values[next], at_);
+      i = next;
+    }
+  }
+  void dense(const std::int32_t* values, unsigned n) {
+    if (run_) zeros();
+    Place at = at_;
+    for (unsigned i = 0; i < n; ++i) level(values[i], at);
+    at_ = at;
+  }
+  void zeros() {
+    const std::uint64_t count = run_;
+    run_ = 0;
+    if (count < kRun) {
+      for (std::uint64_t i = 0; i < count; ++i) zero(at_);
+      if (at_.n > kFull) hand_on();
+      return;
+    }
+    hand_on();
+    // Even levels lead around a cycle of one, two or four states.
+    std::uint32_t cycle[4];
+    std::uint32_t length = 0;
+    std::uint32_t state = at_.state;
+    do {
+      cycle[length++] = c_.sig + 3 * state;
+      if (DQ) state = kNextState[state][0];
+    } while (state != at_.state);
+    emit_.zeros(cycle, length, count);
+    if (DQ) at_.state = skip_state(state, count);
+  }
+  NNC_INLINE void zero(Place& at) {
+    list_[at.n++] = bin_of(c_.sig + 3 * at.state + at.neighbour, 0);
+    at.neighbour = 0;
+    if (DQ) at.state = kNextState[at.state][0];
+  }
+  NNC_INLINE void level(std::int32_t multiple, Place& at) {
+    const std::int32_t level = DQ ? level_of(multiple, at.state) : multiple;
     const std::int32_t coded = Trial ? multiple : level;
     const std::uint32_t negative = coded < 0;
     const std::uint32_t magnitude = (static_cast<std::uint32_t>(coded) ^ (0u - negative)) + negative;
-    const std::uint32_t sig = c.sig + 3 * state + neighbour;
-    if (DQ) state = kNextState[state][level & 1];
-    if (__builtin_expect(magnitude > table.largest, 0)) {
-      emit.bins(list, n);
-      n = 0;
-      emit.bin(sig, true);
-      emit.bin(c.sign + neighbour, negative);
-      emit_magnitude(emit, c, nullptr, magnitude, negative, unary, ~std::uint64_t{0});
-      neighbour = 2 - negative;
-      continue;
+    const std::uint32_t sig = c_.sig + 3 * at.state + at.neighbour;
+    const std::uint32_t sign = c_.sign + at.neighbour;
+    if (DQ) at.state = kNextState[at.state][level & 1];
+    if (__builtin_expect(magnitude > table_.largest, 0)) {
+      far(sig, sign, magnitude, negative, at.n);
+      at.n = 0;
+      at.neighbour = 2 - negative;
+      return;
     }
     const std::uint32_t some = magnitude != 0;
-    list[n] = static_cast<std::uint16_t>(sig << 1 | some);
-    list[n + 1] = static_cast<std::uint16_t>((c.sign + neighbour) << 1 | negative);
-    std::memcpy(list + n + 2, table.list[negative][magnitude], sizeof table.list[0][0]);
-    n += 1 + some + table.count[magnitude];
-    neighbour = some << (1 - negative);
-    if (__builtin_expect(n > 1024, 0)) {
-      emit.bins(list, n);
-      n = 0;
+    list_[at.n] = bin_of(sig, some);
+    list_[at.n + 1] = bin_of(sign, negative);
+    std::memcpy(list_ + at.n + 2, table_.list[negative][magnitude], sizeof table_.list[0][0]);
+    at.n += 1 + some + table_.count[magnitude];
+    at.neighbour = some << (1 - negative);
+    if (__builtin_expect(at.n > kFull, 0)) {
+      emit_.bins(list_, at.n);
+      at.n = 0;
     }
   }
-  emit.bins(list, n);
-  prev = neighbour == 0 ? 0 : neighbour == 1 ? -1 : 1;
+  // A level beyond the table, after `n` bins in the list.
+  void far(std::uint32_t sig, std::uint32_t sign, std::uint32_t magnitude, bool negative, std::size_t n) {
+    emit_.bins(list_, n);
+    emit_.bin(sig, true);
+    emit_.bin(sign, negative);
+    emit_magnitude(emit_, c_, nullptr, magnitude, negative, unary_, ~std::uint64_t{0});
+  }
+
+  ContextLayout c_;
+  std::uint32_t unary_;
+  MagnitudeBins table_;
+  Emit& emit_;
+  Place at_;
+  std::uint64_t run_ = 0;  // zeros after a zero that are not handed on yet
+  std::uint16_t list_[kFull + kRun + 2 + MagnitudeBins::kLongest];
+};
+
+template <bool Trial, bool DQ, class Emit>
+void walk_plain_levels(const TensorCoding& t, const ContextLayout& c, const std::int32_t* values, const std::uint8_t* skip,
+                       Emit& emit) {
+  PlainLevels<Trial, DQ, Emit> levels(c, t.unary_length, emit);
+  if (!t.effective_scan() && !skip) return levels.take(values, t.rows * t.cols);
+  for_each_segment(t.rows, t.cols, t.effective_scan(),
+                   [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool starts_block_row) {
+                     if (starts_block_row) {
+                       emit.block_row(levels.state());
+                       if (!Trial) levels.forget();
+                     }
+                     if (!skip || !skip[y])
+                       levels.take(values + y * t.cols + x, width);
+                     else if (DQ)
+                       levels.skip(t.cols);
+                     return true;
+                   });
 }
 
-// Emit also needs bins(list, count), a list of (model << 1 | bit); zeros(models, n, count), `count` zeros that go around
-// `n` models; and block_row(state), called before every block row but the first.
-//
-// Trial: the search of the reference software. It binarizes the integers as given (multiples, not levels), ignores a
-// codebook's bounds, and does not forget the neighbour at block rows. Identical bytes need all three.
 template <bool Trial, bool DQ, class Emit>
-void walk_levels(const TensorCoding& t, const ContextLayout& c, const std::int32_t* values, const std::uint8_t* skip,
-                 bool hist_on, Emit& emit) {
+void walk_any_levels(const TensorCoding& t, const ContextLayout& c, const std::int32_t* values, const std::uint8_t* skip,
+                     bool hist_on, Emit& emit) {
   const std::uint64_t size = Trial ? 0 : t.bound_size();
   const bool only_positive = size && t.codebook_zero == 0;
   const bool only_negative = size && t.codebook_zero == size - 1;
   const bool contexts = t.temporal() || hist_on;
-  const bool plain = !size && !contexts;
-  const MagnitudeBins table(c, plain ? t.unary_length : 0);
   std::uint32_t state = 0;
   std::int32_t prev = 0;
   for_each_segment(
@@ -153,10 +246,6 @@ void walk_levels(const TensorCoding& t, const ContextLayout& c, const std::int32
           return true;
         }
         const std::uint64_t base = y * t.cols + x;
-        if (plain) {
-          plain_levels<Trial, DQ>(c, table, t.unary_length, values + base, width, state, prev, emit);
-          return true;
-        }
         for (std::uint64_t i = 0; i < width; ++i) {
           const std::int32_t multiple = values[base + i];
           const std::int32_t level = DQ ? level_of(multiple, state) : multiple;
@@ -176,6 +265,20 @@ void walk_levels(const TensorCoding& t, const ContextLayout& c, const std::int32
         }
         return true;
       });
+}
+
+// Emit also needs bins(list, count), a list of bin_of(); zeros(models, n, count), `count` zeros that go around
+// `n` models; and block_row(state), called before every block row but the first.
+//
+// Trial: the search of the reference software. It binarizes the integers as given (multiples, not levels), ignores a
+// codebook's bounds, and does not forget the neighbour at block rows. Identical bytes need all three.
+template <bool Trial, bool DQ, class Emit>
+void walk_levels(const TensorCoding& t, const ContextLayout& c, const std::int32_t* values, const std::uint8_t* skip,
+                 bool hist_on, Emit& emit) {
+  if ((!Trial && t.bound_size()) || t.temporal() || hist_on)
+    walk_any_levels<Trial, DQ>(t, c, values, skip, hist_on, emit);
+  else
+    walk_plain_levels<Trial, DQ>(t, c, values, skip, emit);
 }
 
 }  // namespace nnc

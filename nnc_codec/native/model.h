@@ -1,5 +1,6 @@
 // Adaptive binary probability model: two estimators of different speed, with the LPS row for its state at hand.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "cpu.h"
@@ -29,11 +30,11 @@ struct alignas(32) Model {
     refresh(f, s);
   }
 
-  NNC_INLINE void update(unsigned bit) {
-    const std::int64_t below = bit ^ 1u;
+  NNC_INLINE void update(std::int64_t bit) {
+    const std::int64_t* const by = steps->step + 32 * bit + 16;
     std::int64_t f = fast, s = slow;
-    f += steps->fast[bit][((f - below) >> 7) + 16];
-    s += steps->slow[bit][((s - below) >> 7) + 16];
+    f += by[(f + bit - 1) >> 7];
+    s += by[((s + bit - 1) >> 7) + detail::Steps::kSlow];
     fast = static_cast<std::int32_t>(f);
     slow = static_cast<std::int32_t>(s);
     refresh(f, s);
@@ -45,5 +46,11 @@ struct alignas(32) Model {
     row = kRows[static_cast<std::size_t>((q >> 7) + 32)];
   }
 };
+
+// A bin to be coded: its model, by index, and its value. The index stands where it is the model's offset in memory; the
+// 1,111 models of the longest cabac_unary_length fit.
+inline constexpr unsigned kBinBits = 5;
+static_assert(sizeof(Model) == std::size_t{1} << kBinBits, "offsets of models are made from their indices without a shift");
+inline std::uint16_t bin_of(std::uint32_t model, unsigned bit) { return static_cast<std::uint16_t>(model << kBinBits | bit); }
 
 }  // namespace nnc

@@ -91,7 +91,7 @@ class Search {
   void bin(std::uint32_t model, bool bit) { string(model, bit, 1); }
   void bypass(std::uint32_t, unsigned) {}
   void bins(const std::uint16_t* list, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) string(list[i] >> 1, list[i] & 1u, 1);
+    for (std::size_t i = 0; i < count; ++i) string(list[i] >> kBinBits, list[i] & 1u, 1);
   }
   // The order among models does not matter here.
   void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {

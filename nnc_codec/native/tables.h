@@ -1,6 +1,7 @@
 // Constant tables of the arithmetic coder: LPS widths, estimator steps, parameter sets, state transitions.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace nnc {
@@ -63,8 +64,11 @@ constexpr std::array<std::uint64_t, 64> make_rows() {
 // What a bin adds to the estimators of a model, by the bit and the estimator's distance from the middle. Both estimators
 // are kept in the scale of q, 16 * f and s, so one index rule serves both: ((value - !bit) >> 7) + 16.
 struct Steps {
-  std::int64_t fast[2][32];
-  std::int64_t slow[2][32];
+  static constexpr std::ptrdiff_t kSlow = 64;  // from a step of the fast estimator to the slow one's
+  std::int64_t step[128];                      // 32 of each for fast and a zero, fast and a one, slow and a zero, slow and a one
+
+  std::int64_t fast(unsigned bit, unsigned i) const { return step[32 * bit + i]; }
+  std::int64_t slow(unsigned bit, unsigned i) const { return step[kSlow + 32 * bit + i]; }
 };
 constexpr std::array<Steps, kParameterSets> make_steps() {
   std::array<Steps, kParameterSets> all{};
@@ -72,10 +76,10 @@ constexpr std::array<Steps, kParameterSets> make_steps() {
     Steps& t = all[static_cast<std::size_t>(set)];
     const int a = kParameterSet[set].fast_shift, b = kParameterSet[set].slow_shift;
     for (int i = 0; i < 32; ++i) {
-      t.fast[1][i] = 16 * (kStep[i] >> a);
-      t.fast[0][i] = -16 * (kStep[31 - i] >> a);
-      t.slow[1][i] = kStep[i] >> b;
-      t.slow[0][i] = -(kStep[31 - i] >> b);
+      t.step[i] = -16 * (kStep[31 - i] >> a);
+      t.step[32 + i] = 16 * (kStep[i] >> a);
+      t.step[64 + i] = -(kStep[31 - i] >> b);
+      t.step[96 + i] = kStep[i] >> b;
     }
   }
   return all;

@@ -20,8 +20,8 @@ void try_portable(TrialLanes& lanes, std::uint64_t word, unsigned count, const C
       const unsigned bit = static_cast<unsigned>(word >> b) & 1u;
       const std::int64_t below = bit ^ 1u;
       cost += costs.bit[bit][static_cast<std::size_t>(((f + s) >> 3) + 512)];
-      f += steps.fast[bit][((f - below) >> 7) + 16];
-      s += steps.slow[bit][((s - below) >> 7) + 16];
+      f += steps.fast(bit, static_cast<unsigned>(((f - below) >> 7) + 16));
+      s += steps.slow(bit, static_cast<unsigned>(((s - below) >> 7) + 16));
     }
     lanes.f[i] = static_cast<std::int16_t>(f >> 4);
     lanes.s[i] = static_cast<std::int16_t>(s);

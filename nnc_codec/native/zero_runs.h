@@ -63,8 +63,8 @@ NNC_INLINE std::size_t take_tails(Model* const* cycle, std::size_t limit, Coder&
     const Model& m = *cycle[i % Length];
     fast[i] = m.fast;
     slow[i] = m.slow;
-    fast_step[i] = static_cast<std::int32_t>(m.steps->fast[0][15]);
-    slow_step[i] = static_cast<std::int32_t>(m.steps->slow[0][15]);
+    fast_step[i] = static_cast<std::int32_t>(m.steps->fast(0, 15));
+    slow_step[i] = static_cast<std::int32_t>(m.steps->slow(0, 15));
   }
   // Steps are powers of two or zero.
   const FourInts fast_end = smaller(fast, kFloor - ((kFloor - fast) & (-fast_step - 1)));
