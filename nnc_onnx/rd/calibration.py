@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from .inputs import Input
 
 MOST_SAMPLES = 1024
+
+JUDGING = 4
+"""One feed in so many is kept from error feedback and tells what plans do: on feeds that it has seen, layers with more
+inputs than vectors look as if they lost nothing."""
+
 _LONGEST_BATCH = 8
 
 Calibration = str | Path | Mapping[str, "NDArray[Any]"] | Iterable[Feed]
@@ -57,6 +62,14 @@ def load_calibration(source: Calibration, inputs: Sequence[Input]) -> list[Feed]
         raise CalibrationError("there are no calibration inputs", hint="give at least one feed")
     cut = [part for number, feed in enumerate(feeds) for part in _cut(_checked(feed, number, inputs), inputs)]
     return cut[:MOST_SAMPLES]
+
+
+def shared_out(feeds: list[Feed]) -> tuple[list[Feed], list[Feed]]:
+    """Feeds for error feedback, and feeds for judging; all of them for both if there are too few."""
+    judged = feeds[JUDGING // 2 :: JUDGING]
+    if len(feeds) < JUDGING:
+        return feeds, feeds
+    return [feed for number, feed in enumerate(feeds) if number % JUDGING != JUDGING // 2], judged
 
 
 def _read(path: Path) -> Feed:

@@ -18,7 +18,7 @@ from nnc_codec.quality import choose_quality, is_best_exact
 from ..graph.usage import Value
 from ..plan import PlannedTensor
 from .activations import observe
-from .calibration import Calibration, load_calibration
+from .calibration import Calibration, load_calibration, shared_out
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
@@ -194,10 +194,11 @@ def study_model(
     if calibration is not None:
         basis: Basis = "calibration"
         feeds = load_calibration(calibration, inputs)
-        effective = effort(network, feeds[0], len(feeds), len(PROBE_BITS))
-        deviation = Deviation(network, _spread(feeds, effective.samples))
-        feedback, notes = _feedback(network, feeds, executor)
-        check = Deviation(network, _spread(feeds, min(CHECK_SAMPLES, len(feeds))))
+        seen, judged = shared_out(feeds)
+        effective = effort(network, judged[0], len(judged), len(PROBE_BITS))
+        deviation = Deviation(network, _spread(judged, effective.samples))
+        feedback, notes = _feedback(network, seen, executor)
+        check = Deviation(network, _spread(judged, min(CHECK_SAMPLES, len(judged))))
     else:
         basis = "synthetic"
         synthetic = Synthetic(network)

@@ -16,6 +16,8 @@ from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, planner_for
 from nnc_onnx.rd.activations import Moments, observe
+from nnc_onnx.rd.calibration import shared_out
+from nnc_onnx.rd.deviation import Deviation
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.planner import study_model
 
@@ -274,3 +276,30 @@ def test_recurrent_weights_whose_gates_are_put_in_order_first(tmp_path) -> None:
     states = onnxruntime.InferenceSession(made.SerializeToString()).run(["all"], {"x": x, "h": h})[0]
     before = np.concatenate([h.reshape(1, size), states[:-1].reshape(-1, size)])
     np.testing.assert_allclose(found["wr"].mean[0], second(before), rtol=1e-4, atol=1e-8)
+
+
+def test_plans_are_judged_by_feeds_that_were_not_fed_back() -> None:
+    feeds = [{"x": np.full(1, number)} for number in range(9)]
+    seen, judged = shared_out(feeds)
+    assert [int(feed["x"][0]) for feed in judged] == [2, 6]
+    assert [int(feed["x"][0]) for feed in seen] == [0, 1, 3, 4, 5, 7, 8]
+    assert shared_out(feeds[:3]) == (feeds[:3], feeds[:3])
+
+
+def test_what_few_vectors_show_does_not_make_a_layer_look_harmless(tmp_path) -> None:
+    """A wide layer that few vectors were seen of: on those errors vanish, on others they do not."""
+    made = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["n", 512])],
+        [value("y", FLOAT, ["n", 48])],
+        [tensor("w", weights(512, 48, scale=0.1))],
+    )
+    feeds = {"x": np.random.default_rng(4).standard_normal((64, 512)).astype(np.float32)}
+    planned = plan_tensors(made, Usage(made.graph), PackOptions(min_elements=1))
+    with ThreadPoolExecutor(2) as executor:
+        study = study_model(made, planned, tmp_path, PackOptions(), feeds, executor)
+    fresh = Deviation(study.network, [{"x": np.random.default_rng(9).standard_normal((64, 512)).astype(np.float32)}])
+    weight, item = study.weights[0], study.items[0]
+    qp = item.curve.qp_at(3.0)
+    happens = fresh({weight.name: study.code(weight, qp, PackOptions()).values})
+    assert 0.6 < float(item.deviation[qp - int(item.curve.qps[0])]) / happens < 1.6
