@@ -53,8 +53,7 @@ CALIBRATED_SIGNAL_CHANGE = -24.0
 
 CALIBRATED_NOISE = -8.5
 """As :data:`COARSEST` on real inputs, where errors that are fed back do little harm. A voice detector with an LSTM
-suffers from -10.5 on, although its outputs change by -19 only. Of signals every number is compared, so their change says
-all."""
+suffers from -10.5 on, although its outputs change by -19 only. Of signals every number is compared, which says all."""
 
 SIGNAL_SHARE = 0.25
 """Output values per input value from which on an output is taken for a signal."""
