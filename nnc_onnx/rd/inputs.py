@@ -46,6 +46,7 @@ _TRANSPARENT = frozenset(
     {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
 _PICTURE_CHANNELS = frozenset({1, 3, 4})
+_BOUNDS = {"Greater": -6e4, "GreaterOrEqual": -6e4, "Less": 6e4, "LessOrEqual": 6e4}
 
 
 class Input(NamedTuple):
@@ -55,7 +56,8 @@ class Input(NamedTuple):
         name: its name.
         dtype: numpy type.
         dims: a size, a symbol, or ``None`` for each dimension.
-        choices: values that the graph compares it with, or all rows of the table it indexes; empty if neither.
+        choices: values that the graph compares it with, or all rows of the table it indexes; for a scalar that is a
+            bound, one that all values keep; empty if none of these.
     """
 
     name: str
@@ -132,7 +134,8 @@ def _is_picture(value: Input) -> bool:
 
 def _is_signal(value: Input) -> bool:
     """Samples over time: the last dimension is a length, not a number of features."""
-    return value.dtype.kind == "f" and (len(value.dims) <= 2 or (len(value.dims) == 3 and value.dims[1] == 1))
+    rank = len(value.dims)
+    return value.dtype.kind == "f" and (rank in (1, 2) or (rank == 3 and value.dims[1] == 1))
 
 
 def describe(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> Input:
@@ -150,7 +153,10 @@ def describe(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> Input:
     for dim in tensor.shape.dim:
         dims.append(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None)
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    choices = _choices(value.name, graph, _MAX_HOPS) if dtype.kind in "iu" else np.empty(0, np.int64)
+    if dtype.kind in "iu":
+        choices = _choices(value.name, graph, _MAX_HOPS)
+    else:
+        choices = np.empty(0, np.int64) if dims else _open_bound(value.name, graph)
     return Input(value.name, dtype, tuple(dims), choices)
 
 
@@ -182,6 +188,18 @@ def _choices(name: str, graph: onnx.GraphProto, hops: int) -> NDArray[Any]:
                 if found.size:
                     return found
     return np.empty(0, np.int64)
+
+
+def _open_bound(name: str, graph: onnx.GraphProto) -> NDArray[Any]:
+    """A number that lets everything pass, if all that is done with the scalar `name` is to compare values with it."""
+    bounds = {
+        (bound if position else -bound)
+        for node in graph.node
+        for position, source in enumerate(node.input)
+        if source == name
+        for bound in (_BOUNDS.get(node.op_type, 0.0),)
+    }
+    return np.array(list(bounds)) if len(bounds) == 1 and 0.0 not in bounds else np.empty(0)
 
 
 def _shape(value: Input, sizes: tuple[tuple[int, int], int], symbols: dict[str, int]) -> tuple[int, ...]:
@@ -229,7 +247,7 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
             value.dtype
         )
     if not shape or value.dtype.kind != "f":
-        return np.ones(shape, value.dtype)
+        return np.full(shape, value.choices[0] if value.choices.size else 1, value.dtype)
     if _is_picture(value):
         return _pictures(random, shape).astype(value.dtype)
     if not _is_signal(value):

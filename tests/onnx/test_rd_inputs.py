@@ -218,3 +218,25 @@ def test_series_of_vectors_are_smooth_and_at_several_levels(tmp_path):
     assert np.corrcoef(first[1:].ravel(), first[:-1].ravel())[0, 1] > 0.5
     means = [float(feed.mean()) for feed in feeds]
     assert max(means) - min(means) > 1
+
+
+def test_scalars_that_are_bounds_let_everything_pass(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("GreaterOrEqual", ["product", "least"], ["above"]),
+        helper.make_node("Less", ["product", "most"], ["below"]),
+        helper.make_node("And", ["above", "below"], ["inside"]),
+        helper.make_node("Cast", ["inside"], ["passed"], to=FLOAT),
+        helper.make_node("Mul", ["product", "passed"], ["scaled"]),
+        helper.make_node("Mul", ["scaled", "gain"], ["y"]),
+    ]
+    made = model(
+        nodes,
+        [value("x", FLOAT, [1, 64]), *(value(name, FLOAT, []) for name in ("least", "most", "gain"))],
+        [value("y", FLOAT, None), value("passed", FLOAT, None)],
+        [tensor("w", weights(64, 64))],
+    )
+    network = network_of(made, tmp_path)
+    feed = Synthetic(network).feeds(1)[0]
+    assert feed["gain"] == 1
+    assert network.run(feed)[1].all()
