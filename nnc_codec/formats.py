@@ -79,6 +79,8 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
         method: quantization method of float tensors.
         sparsity: share of the weights between the first and the last layers to become zero before they are quantized;
             ``None`` for none.
+        optimize: simplify the graph first, as onnxruntime does on every processor. Then the unpacked model is the
+            simplified one, not the source. Formats without a runtime to do it refuse.
         include: shell patterns; tensors that match are coded although a rule of thumb would leave them plain
             (never those whose coding would break the model). With patterns the others follow the usual rules.
         exclude: shell patterns; tensors that match stay plain. Stronger than `include`.
@@ -99,6 +101,7 @@ class PackOptions(msgspec.Struct, frozen=True, kw_only=True):
     qp_density: int = 2
     method: Method = "dq"
     sparsity: float | None = None
+    optimize: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_elements: int = 1024

@@ -48,8 +48,9 @@ def pack(
     """
     start = time.perf_counter()
     options = options or PackOptions()
-    if options.sparsity is not None:
-        raise UnsupportedError("sparsity is for ONNX models", hint="convert the model, or leave the option out")
+    for name in ("sparsity", "optimize"):
+        if getattr(options, name):
+            raise UnsupportedError(f"{name} is for ONNX models", hint="convert the model, or leave the option out")
     output = Path(output)
     require_output(output, source=Path(source), force=options.force)
     with open_model(source) as model:

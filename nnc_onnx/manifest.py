@@ -97,6 +97,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     method: str
     sparsity: float | None = None
+    optimize: bool = False
     qp: int | None = None
     qp_density: int = 2
     min_elements: int = 0
@@ -110,6 +111,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return cls(
             method=options.method,
             sparsity=options.sparsity,
+            optimize=options.optimize,
             qp=options.qp,
             qp_density=options.qp_density,
             min_elements=options.min_elements,

@@ -29,6 +29,7 @@ from .grouping import Group, group_tensors
 from .manifest import Manifest, Parameters, TensorEntry, files_digest, rounded
 from .model_coding import PackedTensor, code_all, tensor_reports
 from .model_io import EXTERNAL_THRESHOLD, Model, check_output, embed, load, model_writer, written_bytes
+from .optimize import optimized
 from .plan import FIRST_IR_WITH_OPTIONAL_INPUTS, PlannedTensor, plan_tensors
 from .sparsify import sparsify_by_size
 from .tensors import is_external, read_bytes, stored_nbytes
@@ -73,6 +74,7 @@ def pack(
         FileAccessError, OutputExistsError, InvalidModelError, TruncatedModelError, ExternalDataError:
             bad files.
         InvalidArgumentError: the model is packed already, or an option makes no sense for it.
+        RuntimeMissingError, OptimizeError: the graph cannot be optimized.
     """
     start = time.perf_counter()
     options = options or PackOptions()
@@ -80,6 +82,8 @@ def pack(
     model = load(source)
     check_output(output, source=source, external=options.external_data, force=options.force)
     original_bytes = model.nbytes
+    if options.optimize and carriage.check_format(model.proto) is None:
+        model = optimized(model)
     work = _code(model, str(source), files_digest(model.files), options, progress, planner)
     external = options.external_data
     if external is None:
@@ -112,7 +116,7 @@ def pack_model(
 
     Raises:
         ExternalDataError, InvalidModelError: values cannot be read.
-        InvalidArgumentError: as for :func:`pack`.
+        InvalidArgumentError: as for :func:`pack`, or `options` asks for optimization.
     """
     start = time.perf_counter()
     copied = type(model)()
@@ -121,6 +125,8 @@ def pack_model(
     loaded = Model(copied, Path(folder), Path(_IN_MEMORY), ())
     digest = hashlib.sha256(serialized).hexdigest()
     options = options or PackOptions()
+    if options.optimize:
+        raise InvalidArgumentError("only models in files are optimized", hint="use nnc_onnx.pack")
     work = _code(loaded, "the model", digest, options, progress)
     insert_coded(work, embed, keep_names=options.keep_names)
     report = _report(work, source=_IN_MEMORY, output=_IN_MEMORY, original_bytes=len(serialized))

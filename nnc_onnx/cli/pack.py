@@ -27,6 +27,12 @@ def command(
         str | None,
         typer.Option("--sparsity", metavar="P%", help="Share of weights to become zero before they are quantized."),
     ] = None,
+    optimize: Annotated[
+        bool,
+        typer.Option(
+            "--optimize", help="Let onnxruntime simplify the graph first; what is unpacked is simplified too."
+        ),
+    ] = False,
     include: Annotated[
         list[str] | None,
         typer.Option("--include", metavar="PATTERN", help="Code these tensors too (repeatable)."),
@@ -99,6 +105,7 @@ def command(
         qp=qp,
         qp_density=qp_density,
         method=method.value,
+        optimize=optimize,
         sparsity=shared.parse_share(sparsity, "--sparsity"),
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),

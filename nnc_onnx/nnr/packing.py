@@ -20,11 +20,13 @@ from nnc_codec.report import PackReport, TensorReport
 from nnc_codec.surgery import Topology, collect, with_topology
 from nnc_codec.syntax.enums import TopologyCompressionFormat, TopologyStorageFormat
 
+from ..carriage import check_format
 from ..graph.usage import Value
 from ..hollow import element_ids, embed, make_hollow
 from ..manifest import rounded
 from ..model_coding import PackedTensor, tensor_reports
 from ..model_io import all_tensors, load
+from ..optimize import optimized
 from ..plan import PlannedTensor
 from ..tensors import to_array
 from ..version import producer
@@ -86,6 +88,8 @@ def pack_nnr(
     loaded = load(source)
     original_bytes = loaded.nbytes
     coding_start = time.perf_counter()
+    if options.optimize and check_format(loaded.proto) is None:
+        loaded = optimized(loaded)
     work = coded_model(loaded, options, planner, progress)
     planned, packed, notes = work.planned, work.packed, work.notes
     reports = tensor_reports(planned, packed, work.reasons)
