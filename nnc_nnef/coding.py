@@ -17,15 +17,13 @@ from nnc_codec.params import EncodeParams, Method
 from nnc_codec.quality import choose_quality
 from nnc_codec.quantize import step_of
 from nnc_codec.report import ErrorMeasure
-from nnc_onnx.coding import encode_smallest, measure
+from nnc_onnx.coding import encode_smallest, integer_params, leaves_choice, measure, params_of, payload_type
 from nnc_onnx.graph.roles import is_vector_shape
 
 from .dat import TensorHeader
 from .units import Unit, cut
 
 Array = NDArray[Any]
-
-_INTEGER_METHOD: Method = "uniform"
 
 EXACT_ITEMS = ((0, 32), (0, 16))
 """NNEF item types and bits of variables that :func:`exact_unit` takes."""
@@ -101,37 +99,36 @@ def code_variable(label: str, array: Array, options: PackOptions, total_elements
         NNRError: it does not decode to what was coded.
     """
     integer = array.dtype.kind in "iu"
-    if integer:
-        bounds = np.iinfo(np.int32)
-        if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
-            return "its integers exceed 32 bits"
-        qp, method = 0, _INTEGER_METHOD
-    else:
-        values = np.asarray(array, np.float32)
-        if not np.isfinite(values).all():
-            return "it contains NaN or infinity"
-        qp, method = options.qp or 0, options.method
-        if options.qp is None:
-            qp, method = choose_quality(
-                values, method=options.method, qp_density=options.qp_density, total_elements=total_elements
-            )
-    params = EncodeParams(qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, topology=False)
-    if integer or options.qp is not None or options.method not in ("dq", "uniform"):
+    params = integer_params(array, options) if integer else _float_params(array, options, total_elements)
+    if isinstance(params, str):
+        return params
+    if integer or not leaves_choice(options):
         bitstream = nnc_codec.encode({label: array}, params)
     else:
         bitstream, params = encode_smallest(label, array, params, array)
-        qp, method = params.qp, params.method
     if len(bitstream) + INDEX_OVERHEAD >= array.nbytes:
         return "coding would not make it smaller"
     start = time.perf_counter()
     decoded = nnc_codec.decode_single(bitstream, array.dtype, array.shape)
     seconds = time.perf_counter() - start
     error = measure(array, decoded)
-    kind = "INT" if integer else "RAW_FLOAT" if method == "raw" else "FLOAT"
+    kind = payload_type(not integer, params.method)
     coded = Coded(unit=cut(bitstream), payload_type=kind, error=error, decode_seconds=seconds)
     if integer:
         if error.max_abs != 0:
             raise NNRError("decoded integers differ from the coded ones", tensor=label)
         return coded
-    step = step_of(qp, options.qp_density)
-    return msgspec.structs.replace(coded, method=method, qp=qp, step=step)
+    step = step_of(params.qp, params.qp_density)
+    return msgspec.structs.replace(coded, method=params.method, qp=params.qp, step=step)
+
+
+def _float_params(array: Array, options: PackOptions, total_elements: int) -> EncodeParams | str:
+    values = np.asarray(array, np.float32)
+    if not np.isfinite(values).all():
+        return "it contains NaN or infinity"
+    if options.qp is not None:
+        return params_of(options, options.qp, options.method)
+    quality = choose_quality(
+        values, method=options.method, qp_density=options.qp_density, total_elements=total_elements
+    )
+    return params_of(options, quality.qp, quality.method)

@@ -100,7 +100,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     if element.is_float:
         outcome = _float_params(array, options, total_elements, planned)
     else:
-        outcome = _integer_params(array, options)
+        outcome = integer_params(array, options)
     if isinstance(outcome, str):
         return outcome
     source = array
@@ -114,7 +114,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
     in_group = planned.elements < options.group_below
     if in_group:
         outcome = msgspec.structs.replace(outcome, node_id=False)
-    if element.is_float and options.qp is None and options.method in ("dq", "uniform"):
+    if element.is_float and leaves_choice(options):
         payload, outcome = encode_smallest(planned.name, source, outcome, array)
     else:
         payload = nnc_codec.encode({planned.name: source}, outcome)
@@ -131,7 +131,7 @@ def code_tensor(planned: PlannedTensor, folder: Path, options: PackOptions, tota
         payload=payload,
         crc32=zlib.crc32(payload),
         sha256=payload_digest(payload),
-        payload_type=_payload_type(element.is_float, outcome.method),
+        payload_type=payload_type(element.is_float, outcome.method),
         error=error,
         decode_seconds=decode_seconds,
         sparsity=share_of_zeros(decoded) if element.is_float else None,
@@ -176,7 +176,13 @@ def encode_smallest(
     return (other, listed) if len(other) <= most else (payload, params)
 
 
-def _payload_type(is_float: bool, method: Method) -> str:
+def leaves_choice(options: PackOptions) -> bool:
+    """Whether tensors may be coded in another way than lossily with a step that was asked for."""
+    return options.qp is None and options.method in ("dq", "uniform")
+
+
+def payload_type(is_float: bool, method: Method) -> str:
+    """``nnr_compressed_data_unit_payload_type`` of a tensor in the standard's words."""
     if not is_float:
         return "INT"
     return "RAW_FLOAT" if method == "raw" else "FLOAT"
@@ -198,7 +204,7 @@ def _float_params(
     elif planned.care != "usual":
         reciprocal = planned.care == "reciprocal"
         qp, method = fine_quality(values, reciprocal=reciprocal, qp_density=options.qp_density)
-        return msgspec.structs.replace(_params(options, qp, method), cabac_unary_length=FINE_UNARY_LENGTH)
+        return msgspec.structs.replace(params_of(options, qp, method), cabac_unary_length=FINE_UNARY_LENGTH)
     elif options.qp is None:
         qp, method = choose_quality(
             values,
@@ -208,17 +214,19 @@ def _float_params(
         )
     else:
         qp, method = options.qp, options.method
-    return _params(options, qp, method, lambda_)
+    return params_of(options, qp, method, lambda_)
 
 
-def _integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams | str:
+def integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams | str:
+    """How to code integers, which stay exact, or why that cannot be done."""
     bounds = np.iinfo(np.int32)
     if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
         return "its integers exceed 32 bits"
-    return _params(options, 0, "uniform")
+    return params_of(options, 0, "uniform")
 
 
-def _params(options: PackOptions, qp: int, method: Method, lambda_: float = 0.0) -> EncodeParams:
+def params_of(options: PackOptions, qp: int, method: Method, lambda_: float = 0.0) -> EncodeParams:
+    """Options of the encoder for one tensor."""
     return EncodeParams(
         qp=qp, nonweight_qp=qp, qp_density=options.qp_density, method=method, lambda_=lambda_, topology=False
     )

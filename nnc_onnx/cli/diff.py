@@ -28,7 +28,7 @@ def command(
         int | None,
         typer.Option("--qp", help="Quantization parameter of all differences; default: chosen per tensor."),
     ] = None,
-    method: Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")] = MethodChoice.dq,
+    method: shared.Quantizer = MethodChoice.dq,
     context: Annotated[
         bool,
         typer.Option("--context/--no-context", help="Let the coding depend on the updates before where it helps."),

@@ -32,6 +32,9 @@ class MethodChoice(str, Enum):
     codebook = "codebook"
 
 
+Quantizer = Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")]
+
+
 class PresetChoice(str, Enum):
     """Presets by the names of :data:`nnc_onnx.rd.PRESETS`."""
 

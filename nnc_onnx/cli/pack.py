@@ -22,7 +22,7 @@ def command(
         typer.Option("--qp", help="Quantization parameter of all weights; default: chosen per tensor."),
     ] = None,
     qp_density: Annotated[int, typer.Option("--qp-density", min=0, max=7, help="mps_qp_density.")] = 2,
-    method: Annotated[MethodChoice, typer.Option("--method", help="Quantization method.")] = MethodChoice.dq,
+    method: shared.Quantizer = MethodChoice.dq,
     sparsity: Annotated[
         str | None,
         typer.Option("--sparsity", metavar="P%", help="Share of weights to become zero before they are quantized."),
