@@ -18,9 +18,11 @@ std::size_t block_capacity(const std::uint8_t* block);
 CacheEntry* block_lender(const std::uint8_t* block);
 void set_block_lender(std::uint8_t* block, CacheEntry* entry);
 
-// Released blocks are kept for the next request of about their size, within a bound: fresh memory costs a page fault
-// for every page.
+// Released blocks are kept for later requests, for fresh memory costs a page fault for every page; together with those in
+// use they take no more than was in use at a time.
 std::uint8_t* take_pooled_block(std::size_t bytes);
 void give_pooled_block(std::uint8_t* block);
+// Lets go of what is kept, when nobody is going to ask for it.
+void release_pooled_blocks();
 
 }  // namespace nnc

@@ -66,7 +66,7 @@ CacheEntry& Cache::add(const CacheSource& source, const CacheUser& user) {
     entry->users.push_back(user);
     counted = true;
     if (user.rows && entry->rows == nullptr)
-      entry->rows = std::make_unique<RowCache>(source.bytes / static_cast<std::size_t>(source.rows));
+      entry->rows = std::make_unique<RowCache>(source.rows, source.bytes / static_cast<std::size_t>(source.rows));
   } catch (...) {
     budgets_.erase(asked);
     if (counted) entry->users.pop_back();
@@ -77,7 +77,7 @@ CacheEntry& Cache::add(const CacheSource& source, const CacheUser& user) {
     throw;
   }
   // Others may be decoding the entry and read its owner, which changes only from nobody to somebody.
-  if (entry->owner == nullptr && !user.rows) entry->owner = user.owner;
+  if (entry->owner == nullptr && user.wants_tensor()) entry->owner = user.owner;
   planned_ = false;
   return *entry;
 }
@@ -87,7 +87,7 @@ void Cache::settle(CacheEntry& entry) {
   entry.source.payload = entry.users.front().payload;
   entry.owner = nullptr;
   for (const CacheUser& user : entry.users)
-    if (!user.rows && entry.owner == nullptr) entry.owner = user.owner;
+    if (user.wants_tensor() && entry.owner == nullptr) entry.owner = user.owner;
   planned_ = false;
 }
 
@@ -141,7 +141,7 @@ void Cache::replan() {
     tables |= entry.rows != nullptr;
     if (entry.owner == nullptr) continue;
     bool may = entry.narrowest != 0;
-    for (const CacheUser& user : entry.users) may &= user.rows || user.levels;
+    for (const CacheUser& user : entry.users) may &= !user.wants_tensor() || user.levels;
     entry.wanted = may ? entry.narrowest : 0;
     values += size_as(entry, 0);
     levels += size_as(entry, entry.wanted);

@@ -19,6 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "recoded.h"
 #include "row_cache.h"
 
 namespace nnc {
@@ -43,6 +44,9 @@ struct CacheUser {
   std::size_t budget = 0;  // what its session asks for; the largest of all counts
   bool rows = false;       // wants rows only
   bool levels = false;     // agrees to levels; all users have to
+  bool keeps = true;       // false: decodes at each use, and is here for the recoded form only
+
+  bool wants_tensor() const { return keeps && !rows; }
 };
 
 // A tensor of the cache, shared by all decode operators of all sessions that have the same payload. The fields belong
@@ -58,6 +62,7 @@ struct CacheEntry {
   void* owner = nullptr;  // one of the users that want the whole tensor, if any: whom to ask to decode ahead
   std::vector<CacheUser> users;
   std::unique_ptr<RowCache> rows;  // if a user wants rows
+  RecodedSlot recoded;             // not counted in the budget: it takes the place of the payload in memory
   std::uint64_t id = 0;
   std::uint64_t follower = 0;  // id of the entry that was used next, 0 when unknown
   std::uint64_t next_use = 0;  // uses from now until this one; scratch of a plan

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <string>
 
 #include "blocks.h"
+#include "clock.h"
+#include "decoding.h"
 #include "message.h"
 #include "parallel.h"
 #include "stats.h"
@@ -15,6 +16,7 @@ namespace nnc {
 namespace {
 
 constexpr std::size_t kPayload = 0, kIndices = 1;
+constexpr std::size_t kLeastRowsOfPart = 64;  // fewer are not worth a second thread
 
 // A block of pooled memory, given back at the end.
 class Scratch {
@@ -46,7 +48,7 @@ GatherKernel::GatherKernel(const ort::Api* api, const OpType& type, const Sessio
 
 GatherKernel::~GatherKernel() {
   if (entry_ != nullptr) Cache::instance().remove(*entry_, this);
-  --stats().kernels;
+  if (--stats().kernels == 0) release_pooled_blocks();
 }
 
 ort::Status* GatherKernel::create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type,
@@ -57,9 +59,10 @@ ort::Status* GatherKernel::create(const ort::Api* api, const ort::KernelInfo* in
   if (input.shape().empty()) return fail(api, kCodeMismatch, input.where(), "a table has at least one dimension");
   kernel->height_ = static_cast<std::uint64_t>(input.shape()[0]);
   kernel->row_bytes_ = kernel->height_ ? input.bytes() / static_cast<std::size_t>(kernel->height_) : 0;
-  if (config.cache_bytes != 0 && kernel->row_bytes_ != 0 && input.constant().data != nullptr)
+  const bool keeps = config.cache_bytes != 0;
+  if ((keeps || config.recode) && kernel->row_bytes_ != 0 && input.constant().data != nullptr)
     kernel->entry_ = &Cache::instance().add(
-        input.source(), {kernel.get(), input.constant().data, config.cache_bytes, true, config.levels});
+        input.source(), {kernel.get(), input.constant().data, config.cache_bytes, true, config.levels, keeps});
   *out = kernel.release();
   return nullptr;
 }
@@ -98,10 +101,40 @@ ort::Status* GatherKernel::read_indices(const ort::KernelContext* context, std::
   return fail(api_, kCodeMismatch, input_.where(), "the indices are neither int32 nor int64");
 }
 
+// The recoded form of the table once as many of its elements were decoded as half of it has, which may be never.
+std::shared_ptr<const Recoded> GatherKernel::recoded(const ort::KernelContext* context, const SingleTensor& tensor) {
+  if (std::shared_ptr<const Recoded> form = entry_->recoded.get()) return form;
+  if (decoded_elements_.load(std::memory_order_relaxed) < input_.elements() / 2) return nullptr;
+  return recoded_form(tensor, input_.type().dtype, api_, context, config_.threads,
+                      {input_.constant().data, input_.constant().elements}, Recoded::kSmallBlock, entry_->recoded);
+}
+
+// Makes the rows at the positions `wanted` of `rows` to the same positions of `out`; sorts `wanted`.
+void GatherKernel::restore_rows(ort::KernelContext* context, const SingleTensor& tensor, const Recoded& form,
+                                const std::vector<std::uint64_t>& rows, std::vector<std::size_t>& wanted,
+                                std::uint8_t* out) const {
+  std::sort(wanted.begin(), wanted.end(),
+            [&](std::size_t a, std::size_t b) { return rows[a] != rows[b] ? rows[a] < rows[b] : a < b; });
+  const std::uint64_t columns = input_.elements() / height_;
+  const std::size_t parts = wanted.size() < kLeastRowsOfPart ? 1 : config_.threads;
+  std::vector<Recoded::Cursor> cursors;
+  cursors.reserve(parts);
+  for (std::size_t part = 0; part < parts; ++part)
+    cursors.emplace_back(form, tensor.reconstruction(input_.type().dtype));
+  auto task = [&](std::size_t part) {
+    const Clock clock(stats().recoded_ns);
+    const std::size_t end = wanted.size() * (part + 1) / parts;
+    for (std::size_t i = wanted.size() * part / parts; i < end; ++i)
+      cursors[part].restore(rows[wanted[i]] * columns, columns, out + wanted[i] * row_bytes_);
+  };
+  parallel_for(api_, context, parts, task);
+  stats().row_misses += wanted.size();
+}
+
 // Decodes the rows at the positions `wanted` of `rows` to the same positions of `out`; sorts `wanted`.
 ort::Status* GatherKernel::decode_rows(ort::KernelContext* context, const SingleTensor& tensor,
                                        const std::vector<std::uint64_t>& rows, std::vector<std::size_t>& wanted,
-                                       std::uint8_t* out) const {
+                                       std::uint8_t* out) {
   const std::uint64_t height = tensor.block_height();
   std::sort(wanted.begin(), wanted.end(),
             [&](std::size_t a, std::size_t b) { return rows[a] != rows[b] ? rows[a] < rows[b] : a < b; });
@@ -113,7 +146,7 @@ ort::Status* GatherKernel::decode_rows(ort::KernelContext* context, const Single
   const std::uint64_t block_rows = std::min(height, height_);
   std::atomic<bool> failed{false}, no_memory{false};
   auto task = [&](std::size_t part) {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock clock(stats().decode_ns);
     const std::size_t parts = std::min(config_.threads, groups.size());
     const Scratch block(static_cast<std::size_t>(block_rows) * row_bytes_);
     if (block.get() == nullptr) no_memory = true;
@@ -127,14 +160,13 @@ ort::Status* GatherKernel::decode_rows(ort::KernelContext* context, const Single
       for (std::size_t i = groups[g].first; i < groups[g].end; ++i)
         std::memcpy(out + wanted[i] * row_bytes_, block.get() + rows[wanted[i]] % height * row_bytes_, row_bytes_);
     }
-    stats().decode_ns += static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
   };
   parallel_for(api_, context, std::min(config_.threads, groups.size()), task);
   if (no_memory) return fail(api_, kCodeMemory, input_.where(), "not enough memory");
   Stats& counters = stats();
   counters.row_misses += wanted.size();
   counters.decoded_bytes += groups.size() * block_rows * row_bytes_;
+  decoded_elements_.fetch_add(groups.size() * block_rows * (input_.elements() / height_), std::memory_order_relaxed);
   if (!failed) return nullptr;
   // Wrong entry points, or a damaged payload, which the whole table will show.
   const Scratch table(input_.bytes());
@@ -167,13 +199,18 @@ ort::Status* GatherKernel::run(ort::KernelContext* context) {
 
   std::vector<std::size_t> wanted;
   wanted.reserve(rows.size());
-  const bool keeps = entry_ != nullptr && input_.is_constant(payload);
+  const bool constant = entry_ != nullptr && input_.is_constant(payload);
+  const bool keeps = constant && config_.cache_bytes != 0;
   if (keeps)
     entry_->rows->take(rows, out, wanted);
   else
     for (std::size_t i = 0; i < rows.size(); ++i) wanted.push_back(i);
   if (wanted.empty()) return nullptr;
-  if (ort::Status* status = decode_rows(context, *tensor, rows, wanted, out)) return status;
+  const auto form = constant && config_.recode ? recoded(context, *tensor) : nullptr;
+  if (form != nullptr)
+    restore_rows(context, *tensor, *form, rows, wanted, out);
+  else if (ort::Status* status = decode_rows(context, *tensor, rows, wanted, out))
+    return status;
   if (keeps) entry_->rows->keep(rows, wanted, out);
   return nullptr;
 }

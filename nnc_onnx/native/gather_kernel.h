@@ -1,5 +1,6 @@
 // One look-up in a coded table of one session: decodes the block rows that the indices fall into, and keeps rows.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -33,12 +34,16 @@ class GatherKernel {
   ort::Status* check_indices(const Index* indices, std::size_t count, std::vector<std::uint64_t>* rows) const;
   ort::Status* decode_rows(ort::KernelContext* context, const SingleTensor& tensor,
                            const std::vector<std::uint64_t>& rows, std::vector<std::size_t>& wanted,
-                           std::uint8_t* out) const;
+                           std::uint8_t* out);
+  std::shared_ptr<const Recoded> recoded(const ort::KernelContext* context, const SingleTensor& tensor);
+  void restore_rows(ort::KernelContext* context, const SingleTensor& tensor, const Recoded& form,
+                    const std::vector<std::uint64_t>& rows, std::vector<std::size_t>& wanted, std::uint8_t* out) const;
 
   const ort::Api* api_;
   const SessionConfig& config_;
   CodedInput input_;
-  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session has a cache
+  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session keeps something of it
+  std::atomic<std::uint64_t> decoded_elements_{0};
   std::uint64_t height_ = 0;     // rows of the table
   std::size_t row_bytes_ = 0;
 };

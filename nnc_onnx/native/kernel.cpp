@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "allocator.h"
+#include "blocks.h"
 #include "levels.h"
 #include "message.h"
 #include "parallel.h"
@@ -26,7 +27,7 @@ Kernel::Kernel(const ort::Api* api, const OpType& type, const SessionConfig& con
 
 Kernel::~Kernel() {
   if (entry_ != nullptr) Cache::instance().remove(*entry_, this);
-  --stats().kernels;
+  if (--stats().kernels == 0) release_pooled_blocks();
 }
 
 ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, const OpType& type,
@@ -35,9 +36,10 @@ ort::Status* Kernel::create(const ort::Api* api, const ort::KernelInfo* info, co
   const std::string name = ort::output_name(api, info);
   CodedInput& input = kernel->input_;
   if (ort::Status* status = input.read(info, name)) return status;
-  if (config.cache_bytes != 0 && input.constant().data != nullptr) {
-    kernel->entry_ =
-        &Cache::instance().add(input.source(), {kernel.get(), input.constant().data, config.cache_bytes, false, config.levels});
+  const bool keeps = config.cache_bytes != 0;
+  if ((keeps || config.recode) && input.constant().data != nullptr) {
+    kernel->entry_ = &Cache::instance().add(
+        input.source(), {kernel.get(), input.constant().data, config.cache_bytes, false, config.levels, keeps});
     kernel->shareable_ = config.lend && is_shareable(name);
   }
   *out = kernel.release();
@@ -80,12 +82,18 @@ struct Kernel::Job {
       too_wide = true;
       return nullptr;
     }
-    const Outcome outcome = decode_tensor(*tensor, input.type().dtype, target, kernel->api_, context,
-                                          kernel->config_.threads, input.constant().elements);
+    RecodedSlot* slot = kernel->slot();
+    if (claim != nullptr && slot != nullptr && !slot->decoded_before()) slot = nullptr;
+    const Outcome outcome =
+        decode_tensor(*tensor, input.type().dtype, target, kernel->api_, context, kernel->config_.threads,
+                      {input.constant().data, input.constant().elements}, slot);
     too_wide = outcome.too_wide;
     return outcome.ok() || too_wide ? nullptr : fail(kernel->api_, input.where(), outcome.status);
   }
 };
+
+// Where the recoded form of the constant payload is, or nullptr.
+RecodedSlot* Kernel::slot() const { return entry_ != nullptr && config_.recode ? &entry_->recoded : nullptr; }
 
 ort::Status* Kernel::output(ort::KernelContext* context, void** out) const {
   const std::vector<std::int64_t>& shape = input_.shape();
@@ -154,13 +162,13 @@ ort::Status* Kernel::compute_cached(ort::KernelContext* context, const SingleTen
   if (!use.claimed) return nullptr;
   if (!jobs.front().too_wide) return hand_out(context, tensor, out);
   if (out == nullptr) status = output(context, &out);
-  return status != nullptr ? status : decode(context, tensor, input_.constant().elements, out);
+  return status != nullptr ? status : decode(context, tensor, input_.constant(), slot(), out);
 }
 
-ort::Status* Kernel::decode(ort::KernelContext* context, const SingleTensor& tensor, std::size_t payload_bytes,
-                            void* out) {
-  const Outcome outcome =
-      decode_tensor(tensor, input_.type().dtype, {out, 0}, api_, context, config_.threads, payload_bytes);
+ort::Status* Kernel::decode(ort::KernelContext* context, const SingleTensor& tensor, const ort::TensorView& payload,
+                            RecodedSlot* recoded, void* out) {
+  const Outcome outcome = decode_tensor(tensor, input_.type().dtype, {out, 0}, api_, context, config_.threads,
+                                        {payload.data, payload.elements}, recoded);
   return outcome.ok() ? nullptr : fail(api_, input_.where(), outcome.status);
 }
 
@@ -174,12 +182,13 @@ ort::Status* Kernel::compute(ort::KernelContext* context) {
 
   std::shared_ptr<const SingleTensor> tensor;
   ort::Status* status = input_.open(payload, &tensor);
-  if (status == nullptr && entry_ != nullptr && input_.is_constant(payload)) {
+  const bool constant = status == nullptr && input_.is_constant(payload);
+  if (constant && config_.cache_bytes != 0) {
     status = compute_cached(context, *tensor);
   } else if (status == nullptr) {
     void* out = nullptr;
     status = output(context, &out);
-    if (status == nullptr) status = decode(context, *tensor, payload.elements, out);
+    if (status == nullptr) status = decode(context, *tensor, payload, constant ? slot() : nullptr, out);
   }
   if (status != nullptr) ++stats().failures;
   return status;

@@ -33,12 +33,14 @@ class Kernel {
   ort::Status* compute_cached(ort::KernelContext* context, const SingleTensor& tensor);
   ort::Status* hand_out(ort::KernelContext* context, const SingleTensor& tensor, void* out);
   ort::Status* restore(ort::KernelContext* context, const SingleTensor& tensor, void* out) const;
-  ort::Status* decode(ort::KernelContext* context, const SingleTensor& tensor, std::size_t payload_bytes, void* out);
+  RecodedSlot* slot() const;
+  ort::Status* decode(ort::KernelContext* context, const SingleTensor& tensor, const ort::TensorView& payload,
+                      RecodedSlot* recoded, void* out);
 
   const ort::Api* api_;
   const SessionConfig& config_;
   CodedInput input_;
-  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session has a cache
+  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session keeps something of it
   bool shareable_ = false;       // consumers only read the tensor, and onnxruntime takes it without a copy
 };
 

@@ -15,8 +15,8 @@ constexpr std::size_t kChunkBytes = std::size_t{16} << 10;
 
 }  // namespace
 
-RowCache::RowCache(std::size_t row_bytes)
-    : row_bytes_(row_bytes), rows_per_chunk_(std::max<std::size_t>(1, kChunkBytes / row_bytes)) {}
+RowCache::RowCache(std::uint64_t rows, std::size_t row_bytes)
+    : rows_(rows), row_bytes_(row_bytes), rows_per_chunk_(std::max<std::size_t>(1, kChunkBytes / row_bytes)) {}
 
 RowCache::~RowCache() { clear(); }
 
@@ -27,13 +27,13 @@ std::uint8_t* RowCache::at(std::size_t slot) const {
 void RowCache::take(const std::vector<std::uint64_t>& rows, std::uint8_t* out, std::vector<std::size_t>& missing) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    const auto found = slot_of_.find(rows[i]);
-    if (found == slot_of_.end()) {
+    const std::uint32_t slot = held_ != 0 ? slot_of_[rows[i]] : kNone;
+    if (slot == kNone) {
       missing.push_back(i);
       continue;
     }
-    slots_[found->second].recent = true;
-    std::memcpy(out + i * row_bytes_, at(found->second), row_bytes_);
+    slots_[slot].recent = true;
+    std::memcpy(out + i * row_bytes_, at(slot), row_bytes_);
   }
   stats().row_hits += rows.size() - missing.size();
 }
@@ -44,11 +44,13 @@ void RowCache::keep(const std::vector<std::uint64_t>& rows, const std::vector<st
   const std::lock_guard<std::mutex> lock(mutex_);
   if (slots_.empty()) return;
   for (std::size_t i : which) {
-    if (slot_of_.count(rows[i]) != 0) continue;
+    if (slot_of_[rows[i]] != kNone) continue;
     const std::size_t slot = free_slot();
-    if (slots_[slot].taken) slot_of_.erase(slots_[slot].row);
-    slots_[slot].taken = false;
-    slot_of_.emplace(rows[i], slot);
+    if (slots_[slot].taken)
+      slot_of_[slots_[slot].row] = kNone;
+    else
+      ++held_;
+    slot_of_[rows[i]] = static_cast<std::uint32_t>(slot);
     slots_[slot] = {rows[i], true, false};
     std::memcpy(at(slot), values + i * row_bytes_, row_bytes_);
   }
@@ -71,7 +73,7 @@ void RowCache::grow(std::size_t rows) {
   for (;;) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (slots_.size() - slot_of_.size() >= rows) return;
+      if (slots_.size() - held_ >= rows || slots_.size() + rows_per_chunk_ >= kNone) return;
     }
     if (!Cache::instance().reserve_rows(bytes)) return;
     std::uint8_t* chunk = allocate_block(bytes);
@@ -79,6 +81,7 @@ void RowCache::grow(std::size_t rows) {
     if (chunk != nullptr) {
       const std::lock_guard<std::mutex> lock(mutex_);
       try {
+        slot_of_.resize(static_cast<std::size_t>(rows_), kNone);
         slots_.reserve((chunks_.size() + 1) * rows_per_chunk_);
         chunks_.push_back(chunk);
         slots_.resize(chunks_.size() * rows_per_chunk_);
@@ -103,7 +106,8 @@ std::size_t RowCache::clear() {
   }
   chunks_.clear();
   slots_.clear();
-  slot_of_.clear();
+  std::vector<std::uint32_t>().swap(slot_of_);
+  held_ = 0;
   hand_ = 0;
   return bytes;
 }

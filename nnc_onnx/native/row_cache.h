@@ -3,14 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 namespace nnc {
 
 class RowCache {
  public:
-  explicit RowCache(std::size_t row_bytes);
+  RowCache(std::uint64_t rows, std::size_t row_bytes);
   ~RowCache();
   RowCache(const RowCache&) = delete;
   RowCache& operator=(const RowCache&) = delete;
@@ -34,12 +33,16 @@ class RowCache {
   std::size_t free_slot();
   void grow(std::size_t rows);
 
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+
+  const std::uint64_t rows_;
   const std::size_t row_bytes_;
   const std::size_t rows_per_chunk_;
   std::mutex mutex_;  // never held while the cache's lock is asked for
   std::vector<std::uint8_t*> chunks_;
   std::vector<Slot> slots_;
-  std::unordered_map<std::uint64_t, std::size_t> slot_of_;
+  std::vector<std::uint32_t> slot_of_;  // by row: its slot, or kNone; empty until a row is kept
+  std::size_t held_ = 0;
   std::size_t hand_ = 0;
 };
 

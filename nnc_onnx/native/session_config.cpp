@@ -28,6 +28,7 @@ SessionConfig read_session_config(const ort::Api* api, const ort::SessionOptions
   config.threads = std::clamp<std::size_t>(config.threads, 1, kMostThreads);
   config.levels = read_number(api, options, "onnx_nnc.cache_levels") == 1;
   config.lend = read_number(api, options, "onnx_nnc.lend") == 1;
+  config.recode = read_number(api, options, "onnx_nnc.recode") == 1;
   return config;
 }
 

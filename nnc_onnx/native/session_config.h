@@ -15,9 +15,11 @@ struct SessionConfig {
   // patterns and memory reuse, which would write activations into lent tensors.
   bool lend = false;
 
+  bool recode = false;  // "onnx_nnc.recode": read a payload once and go on from its recoded form
+
   bool operator==(const SessionConfig& other) const {
     return cache_bytes == other.cache_bytes && ahead == other.ahead && threads == other.threads &&
-           levels == other.levels && lend == other.lend;
+           levels == other.levels && lend == other.lend && recode == other.recode;
   }
 };
 

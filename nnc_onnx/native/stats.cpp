@@ -31,6 +31,10 @@ constexpr Counter kCounters[] = {
     {"cache_restores", &Stats::cache_restores, false},
     {"row_hits", &Stats::row_hits, false},
     {"row_misses", &Stats::row_misses, false},
+    {"recodings", &Stats::recodings, false},
+    {"recoded_reads", &Stats::recoded_reads, false},
+    {"recoded_ns", &Stats::recoded_ns, false},
+    {"recoded_bytes", &Stats::recoded_bytes, true},
     {"cache_bytes", &Stats::cache_bytes, true},
     {"cache_peak_bytes", &Stats::cache_peak_bytes, true},
 };

@@ -24,6 +24,10 @@ struct Stats {
   std::atomic<std::uint64_t> cache_restores{0};  // tensors made from levels held in the cache
   std::atomic<std::uint64_t> row_hits{0};        // rows of tables that were asked for and held
   std::atomic<std::uint64_t> row_misses{0};      // rows of tables that had to be decoded
+  std::atomic<std::uint64_t> recodings{0};       // tensors whose payloads were recoded
+  std::atomic<std::uint64_t> recoded_reads{0};   // tensors made from the recoded form
+  std::atomic<std::uint64_t> recoded_ns{0};      // time spent on that, summed over threads
+  std::atomic<std::uint64_t> recoded_bytes{0};   // bytes of recoded forms held now
   std::atomic<std::uint64_t> cache_bytes{0};       // bytes of decoded tensors held now
   std::atomic<std::uint64_t> cache_peak_bytes{0};  // the most that were held at a time
 };

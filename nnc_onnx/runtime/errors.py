@@ -59,9 +59,7 @@ _BY_CODE: dict[str, type[NNRError]] = {
         RuntimeMemoryError,
     )
 }
-_NATIVE_LINE = re.compile(
-    r"(NNC-E\d{3}): (?:tensor '(.*?)': )?(.*?)(?: ?\((.*), bit (\d+)\))?$", re.MULTILINE
-)
+_NATIVE_LINE = re.compile(r"(NNC-E\d{3}): (?:tensor '(.*?)': )?(.*?)(?: ?\((.*), bit (\d+)\))?$", re.MULTILINE)
 
 
 def from_native(error: BaseException) -> NNRError | None:

@@ -46,6 +46,10 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
         cache_restores: tensors made from levels held in the cache.
         row_hits: rows of tables that were asked for and held.
         row_misses: rows of tables that had to be decoded.
+        recodings: payloads that were read once and for all, into the recoded form.
+        recoded_reads: tensors made from the recoded form.
+        recoded_ns: nanoseconds spent on that, summed over threads.
+        recoded_bytes: bytes of recoded forms held now.
         cache_bytes: bytes of decoded tensors held now.
         cache_peak_bytes: the most that were held at a time.
         constant_bytes: bytes of weights that living sessions hold as constants.
@@ -66,6 +70,10 @@ class RuntimeStats(msgspec.Struct, frozen=True, kw_only=True):
     cache_restores: int
     row_hits: int
     row_misses: int
+    recodings: int
+    recoded_reads: int
+    recoded_ns: int
+    recoded_bytes: int
     cache_bytes: int
     cache_peak_bytes: int
     constant_bytes: int = 0

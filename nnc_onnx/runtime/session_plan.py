@@ -31,6 +31,7 @@ class Wishes(NamedTuple):
     cache_bytes: Budget | None = None
     resident: bool = True
     cache_levels: bool = True
+    recode: bool = True
 
 
 class SessionPlan(NamedTuple):
@@ -44,6 +45,7 @@ class SessionPlan(NamedTuple):
         coded_bytes: decoded size of the tensors that stay coded.
         shareable: names of tensors that the cache may lend to onnxruntime.
         model: the model to be staged; ``None`` if onnxruntime reads the source as it is.
+        optional: onnxruntime could read the source as it is, only that it would hold the payloads in memory.
         rewrites: changes of the staged graph.
         substitutes: what takes the place of constants in mode ``"int8"``.
     """
@@ -55,12 +57,18 @@ class SessionPlan(NamedTuple):
     coded_bytes: int = 0
     shareable: tuple[str, ...] = ()
     model: Model | None = None
+    optional: bool = False
     rewrites: Sequence[Callable[[onnx.ModelProto], None]] = ()
     substitutes: Sequence[Substitute] = ()
 
 
 def plan_session(
-    source: str | os.PathLike[str] | bytes, wishes: Wishes, *, only_cpu: bool, is_ort_format: bool = False
+    source: str | os.PathLike[str] | bytes,
+    wishes: Wishes,
+    *,
+    only_cpu: bool,
+    is_ort_format: bool = False,
+    in_place: bool = False,
 ) -> SessionPlan:
     """The plan for a packed model.
 
@@ -68,6 +76,7 @@ def plan_session(
         source: path or bytes of the model.
         wishes: mode and budget.
         only_cpu: whether all nodes compute in the CPU provider's memory.
+        in_place: onnxruntime can map payloads from the model's file, which takes a changed model.
         is_ort_format: `source` is in onnxruntime's own format, whose inside is not read.
 
     Raises:
@@ -75,7 +84,7 @@ def plan_session(
         FileAccessError, InvalidModelError, TruncatedModelError: the model cannot be read.
         CarriageError, UnsupportedCarriageError: a node of the carriage is malformed or unknown.
     """
-    mode, cache_bytes, resident, levels = wishes
+    mode, cache_bytes, resident, _, _ = wishes
     if is_ort_format:
         if mode in ("eager", "int8"):
             raise InvalidArgumentError(
@@ -96,11 +105,11 @@ def plan_session(
         budget = budget_bytes(cache_bytes, scan.decoded_bytes)
     if resident and budget >= scan.decoded_bytes:
         return _eager(source, scan.decoded_bytes)
-    if not (scan.groups or scan.lookups or (resident and (budget or scan.grouped))):
+    if not (in_place or scan.groups or scan.lookups or (resident and (budget or scan.grouped))):
         return SessionPlan(
             "cache" if budget else "lazy", budget, coded_bytes=scan.decoded_bytes, shareable=scan.shareable
         )
-    return _partly(source, budget, scan, resident=resident, levels=levels)
+    return _partly(source, budget, scan, wishes)
 
 
 def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> SessionPlan:
@@ -109,9 +118,7 @@ def _eager(source: str | os.PathLike[str] | bytes, decoded_bytes: int) -> Sessio
     return SessionPlan("eager", constants=None, constant_bytes=decoded_bytes, model=read_skeleton(source))
 
 
-def _partly(
-    source: str | os.PathLike[str] | bytes, budget: int, scan: GraphScan, *, resident: bool, levels: bool
-) -> SessionPlan:
+def _partly(source: str | os.PathLike[str] | bytes, budget: int, scan: GraphScan, wishes: Wishes) -> SessionPlan:
     from ..graph.usage import Usage
     from ..payloads import packed_tensors
     from .gather import row_rewrite, row_tables, table_of
@@ -121,8 +128,8 @@ def _partly(
     model = read_skeleton(source)
     usage = Usage(model.proto.graph)
     tables = row_tables(usage, model)
-    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables] if resident else []
-    chosen: Residency = choose_constants(usage, others, budget, levels=levels and budget > 0)
+    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables] if wishes.resident else []
+    chosen: Residency = choose_constants(usage, others, budget, levels=wishes.cache_levels and budget > 0)
     left = max(budget - chosen.constant_bytes, 0)
     return SessionPlan(
         "cache" if left else "lazy",
@@ -132,6 +139,7 @@ def _partly(
         coded_bytes=scan.decoded_bytes - chosen.constant_bytes,
         shareable=scan.shareable,
         model=model,
+        optional=not (tables or chosen.constants or scan.groups),
         rewrites=(row_rewrite(tables),) if tables else (),
     )
 

@@ -19,11 +19,13 @@ Mode = Literal["auto", "lazy", "cache", "eager", "int8"]
 MODES: tuple[str, ...] = ("auto", "lazy", "cache", "eager", "int8")
 OLDEST = (1, 17)
 OLDEST_LENDING = (1, 23)
+OLDEST_FOLDER = (1, 23)  # finds external data of a model that is given as bytes
 OLDEST_INTEGER_BLOCKS = (1, 22)
 
 # Execution providers that compute in the memory of the CPU provider's tensors. Any other would copy every
 # decoded weight to its device at every run.
 _CPU_PROVIDERS = frozenset({"CPUExecutionProvider", "AzureExecutionProvider"})
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _REGISTERED = "onnx_nnc.registered"
 _MOST_THREADS = 8
 
@@ -86,6 +88,24 @@ def uses_only_cpu(
     return set(require_onnxruntime().get_available_providers()) <= _CPU_PROVIDERS
 
 
+def maps_payloads(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether onnxruntime may map the payloads of the model in `source` from its file.
+
+    Windows would not let the file be replaced or removed meanwhile.
+    """
+    if isinstance(source, bytes) or os.name != "posix":
+        return False
+    return os.path.isfile(source) and not os.path.islink(source)
+
+
+def external_folder(options: onnxruntime.SessionOptions) -> str | None:
+    """Where the options say that external data are, if they do."""
+    try:
+        return str(options.get_session_config_entry(EXTERNAL_FOLDER)) or None
+    except RuntimeError:
+        return None
+
+
 def is_registered(options: onnxruntime.SessionOptions) -> bool:
     """Whether :func:`apply` was called on these session options before."""
     try:
@@ -95,13 +115,19 @@ def is_registered(options: onnxruntime.SessionOptions) -> bool:
 
 
 def apply(
-    options: onnxruntime.SessionOptions, cache_bytes: int = 0, *, lend: bool = False, levels: bool = False
+    options: onnxruntime.SessionOptions,
+    cache_bytes: int = 0,
+    *,
+    lend: bool = False,
+    levels: bool = False,
+    recode: bool = False,
 ) -> None:
     """Register the decode operators in `options` and switch off what would keep decoded tensors alive.
 
     Args:
         options: changed in place.
         cache_bytes: budget for decoded tensors kept between uses; 0 keeps none.
+        recode: read payloads once and go on from a form that decodes faster.
         levels: hold the integers of tensors where the budget is too small for their values.
         lend: let onnxruntime 1.23 and newer use cached tensors in place where :func:`library.sharing` allows.
 
@@ -121,6 +147,7 @@ def apply(
     load_library()
     threads = min(options.intra_op_num_threads or os.cpu_count() or 1, _MOST_THREADS)
     options.add_session_config_entry("onnx_nnc.threads", str(threads))
+    options.add_session_config_entry("onnx_nnc.recode", str(int(recode)))
     if cache_bytes > 0:
         options.add_session_config_entry("onnx_nnc.cache_bytes", str(cache_bytes))
         options.add_session_config_entry("onnx_nnc.ahead", str(threads - 1))

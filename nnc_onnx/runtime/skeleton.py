@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..model_head import Buffer, fields, model_bytes
 from ..model_io import Model, parse
+from ..tensors import is_external
 
 if TYPE_CHECKING:
     import onnx
@@ -42,6 +43,13 @@ def read_skeleton(source: str | os.PathLike[str] | bytes) -> Model:
     with model_bytes(path) as data:
         serialized = data[:] if path.is_symlink() else _without_large_values(data, path.name)
     return Model(parse(bytes(serialized), str(path)), path.parent, path, (path,))
+
+
+def lies_in(tensor: onnx.TensorProto, location: str) -> bool:
+    """Whether the values of `tensor` are those of an external file of this name."""
+    return is_external(tensor) and any(
+        entry.key == "location" and entry.value == location for entry in tensor.external_data
+    )
 
 
 def _without_large_values(data: Buffer, location: str) -> bytes:

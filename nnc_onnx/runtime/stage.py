@@ -19,7 +19,7 @@ from ..graph.walk import GraphPath
 from ..model_io import Model
 from ..payloads import PackedTensor, open_payload, packed_tensors, read_payload
 from ..tensors import element_count, is_external, raw_tensor, read_bytes, stored_nbytes
-from .skeleton import LARGE
+from .skeleton import LARGE, lies_in
 from .weights_file import WeightsLayout, WeightsSink, decode_buffers
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Stage:
         constants: the tensors that become initializers; ``None`` means all. Members of groups always do.
         substitutes: what takes the place of constants that become something else.
         limits: bounds of the decoder.
+        in_place: payloads stay in the files that they are in, and everything else lies in the model.
 
     Raises:
         CarriageError, UnsupportedCarriageError: a node is malformed, or a payload is missing.
@@ -99,8 +100,11 @@ class Stage:
         constants: Collection[Value] | None = None,
         substitutes: Sequence[Substitute] = (),
         limits: Limits = DEFAULT_LIMITS,
+        *,
+        in_place: bool = False,
     ) -> None:
         self._model = model
+        self._in_place = in_place
         self._limits = limits
         self._layout = WeightsLayout(location)
         usage = Usage(model.proto.graph)
@@ -169,6 +173,9 @@ class Stage:
         # Newer onnxruntimes read external data beside the model only, so what is external already moves. Payloads
         # move because onnxruntime would copy embedded ones.
         payloads = {Value(tensor.home, tensor.payload.name) for tensor in packed_tensors(usage)}
+        if self._in_place:
+            self._embed_others(usage, payloads)
+            return []
         moved = []
         for path, graph in usage.graphs.items():
             for tensor in graph.initializer:
@@ -177,13 +184,23 @@ class Stage:
                     continue
                 nbytes = stored_nbytes(tensor)
                 if nbytes < LARGE:
-                    raw = read_bytes(tensor, self._model.folder).tobytes()
-                    del tensor.external_data[:]
-                    tensor.ClearField("data_location")
-                    tensor.raw_data = raw
+                    self._embed(tensor)
                 else:
                     moved.append((_copy(tensor), self._layout.place(tensor, nbytes)))
         return moved
+
+    def _embed_others(self, usage: Usage, payloads: set[Value]) -> None:
+        # Payloads are bytes and may lie anywhere in a file; onnxruntime's kernels expect wider elements to be aligned.
+        for path, graph in usage.graphs.items():
+            for tensor in graph.initializer:
+                if Value(path, tensor.name) not in payloads and lies_in(tensor, self._model.path.name):
+                    self._embed(tensor)
+
+    def _embed(self, tensor: onnx.TensorProto) -> None:
+        raw = read_bytes(tensor, self._model.folder).tobytes()
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+        tensor.raw_data = raw
 
     def _add_decoded(self, usage: Usage, substitutes: Mapping[Value, Substitute]) -> list[_Target]:
         targets = []
@@ -200,7 +217,8 @@ class Stage:
                 proto = usage.graphs[tensor.path].initializer.add()
                 proto.CopyFrom(raw_tensor(name, onnx_type, shape, None))
                 nbytes = element_count(proto) * BY_ONNX_TYPE[onnx_type].dtype.itemsize
-                initializers.append((proto, self._layout.place(proto, nbytes) if nbytes >= LARGE else None))
+                apart = nbytes >= LARGE and not self._in_place
+                initializers.append((proto, self._layout.place(proto, nbytes) if apart else None))
             targets.append(_Target(tensor, initializers, substitute))
         return targets
 

@@ -16,6 +16,7 @@
 #include "cache.h"
 #include "decoding.h"
 #include "levels.h"
+#include "recoded.h"
 #include "stats.h"
 
 using namespace nnc;
@@ -43,6 +44,8 @@ struct Coded {
     if (!tensor.decode(DType::float32, values.data()).ok()) quit("cannot decode a payload");
   }
 
+  Payload bytes() const { return {payload.data(), payload.size()}; }
+
   CacheSource source() const {
     CacheSource made;
     made.payload = payload.data();
@@ -59,14 +62,15 @@ struct Coded {
 struct User {
   const Coded* coded;
   CacheEntry* entry;
+  bool recode;
 };
 
 // True if the claim ended with the tensor in the cache.
 bool decode(CacheEntry& claim, bool asked) {
   const auto& user = *static_cast<const User*>(claim.owner);
   const Target target{claim.block, claim.level_bytes};
-  const Outcome outcome =
-      decode_tensor(user.coded->tensor, DType::float32, target, nullptr, nullptr, 1, user.coded->payload.size());
+  const Outcome outcome = decode_tensor(user.coded->tensor, DType::float32, target, nullptr, nullptr, 1,
+                                        user.coded->bytes(), user.recode ? &claim.recoded : nullptr);
   if (outcome.too_wide) Cache::instance().widen(claim);
   Cache::instance().finish(claim, outcome.ok(), asked);
   return outcome.ok();
@@ -102,6 +106,15 @@ void look_up(const User& user, std::mt19937& random) {
   missing.reserve(rows.size());
   user.entry->rows->take(rows, bytes, missing);
   stats().row_misses += missing.size();
+  const auto form = user.recode ? recoded_form(table, DType::float32, nullptr, nullptr, 1, user.coded->bytes(),
+                                               Recoded::kSmallBlock, user.entry->recoded)
+                                : nullptr;
+  if (form != nullptr) {
+    Recoded::Cursor cursor(*form, table.reconstruction(DType::float32));
+    for (std::size_t i : missing) cursor.restore(rows[i] * cols, cols, out.data() + i * cols);
+    user.entry->rows->keep(rows, missing, bytes);
+    missing.clear();
+  }
   std::vector<float> block(table.block_height() * cols);
   for (std::size_t i : missing) {
     const std::uint64_t height = table.block_height();
@@ -116,10 +129,10 @@ void look_up(const User& user, std::mt19937& random) {
 
 class Session {
  public:
-  Session(const std::vector<std::unique_ptr<Coded>>& all, std::size_t budget, bool levels) {
+  Session(const std::vector<std::unique_ptr<Coded>>& all, std::size_t budget, bool levels, bool recode) {
     users_.reserve(all.size());
     for (const auto& coded : all) {
-      users_.push_back({coded.get(), nullptr});
+      users_.push_back({coded.get(), nullptr, recode});
       User& user = users_.back();
       user.entry = &Cache::instance().add(coded->source(),
                                           {&user, coded->payload.data(), budget, coded == all.front(), levels});
@@ -152,7 +165,7 @@ int main(int count, char** arguments) {
     if (i > 2) bytes += all.back()->values.size() * sizeof(float);
   }
   {
-    const Session shared(all, bytes / 2, true);
+    const Session shared(all, bytes / 2, true, true);
     std::vector<std::thread> threads;
     for (unsigned number = 0; number < 4; ++number)
       threads.emplace_back([&, number] {
@@ -160,7 +173,7 @@ int main(int count, char** arguments) {
         for (int turn = 0; turn < turns; ++turn) {
           shared.run(random);
           if (number == 0) {
-            const Session other(all, bytes * (random() % 5) / 4 + 1, random() % 2 != 0);
+            const Session other(all, bytes * (random() % 5) / 4 + 1, random() % 2 != 0, random() % 2 != 0);
             other.run(random);
           }
         }

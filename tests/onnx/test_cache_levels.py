@@ -25,11 +25,19 @@ def no_other_sessions() -> None:
 
 
 def session(model: bytes, cache_bytes: int, threads: int = 1, *, levels: bool = True) -> InferenceSession:
+    """A session that decodes what the cache does not hold."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return InferenceSession(
-        model, options, providers=CPU, mode="cache", cache_bytes=cache_bytes, resident=False, cache_levels=levels
+        model,
+        options,
+        providers=CPU,
+        mode="cache",
+        cache_bytes=cache_bytes,
+        resident=False,
+        cache_levels=levels,
+        recode=False,
     )
 
 

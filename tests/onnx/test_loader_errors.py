@@ -78,9 +78,7 @@ def test_wrong_shape(mode, shape):
 @pytest.mark.parametrize("kept", [0, 1, 10, 0.5, -1])
 def test_truncated_payload_with_right_crc(mode, kept):
     bits = models.payload(models.weights(48, 96))
-    bits = bits[
-        : int(len(bits) * kept) if isinstance(kept, float) else kept if kept >= 0 else len(bits) + kept
-    ]
+    bits = bits[: int(len(bits) * kept) if isinstance(kept, float) else kept if kept >= 0 else len(bits) + kept]
     made, _ = models.linear(bits=bits)
     with pytest.raises(CorruptError) as caught:
         run(made, mode)
@@ -248,7 +246,7 @@ def test_missing_library(monkeypatch):
 
 def test_library_that_is_none(tmp_path, monkeypatch):
     (tmp_path / "libonnx_nnc_ops.so").write_bytes(b"not a library")
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "runtime" / "library.py"))
     library.load_library.cache_clear()
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(LibraryMissingError, match="cannot be loaded"):

@@ -53,7 +53,8 @@ def test_cache_is_clean(payloads, tmp_path, sanitizer, turns):
     subprocess.run([sys.executable, generator, tmp_path / "nnc_syntax.h"], check=True)
     flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     folders = [f"-I{tmp_path}", f"-I{CORE}", f"-I{RUN_TIME}"]
-    sources = [RUN_TIME / f"{name}.cpp" for name in ("blocks", "cache", "decoding", "row_cache", "stats")]
+    parts = ("blocks", "cache", "decoding", "prefix_code", "recoded", "row_cache", "stats")
+    sources = [RUN_TIME / f"{name}.cpp" for name in parts]
     sources += [path for path in sorted(CORE.glob("*.cpp")) if path.stem not in ENCODER]
     subprocess.run(["g++", *flags, *folders, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     objects = [f"{path.stem}.o" for path in sources]
@@ -71,6 +72,14 @@ def test_cache_is_clean(payloads, tmp_path, sanitizer, turns):
     done = subprocess.run([program, str(turns), *map(str, payloads)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     counts = {name: int(value) for name, value in map(str.split, done.stdout.splitlines())}
-    assert counts["cache_bytes"] == 0
-    for name in ("cache_hits", "cache_evictions", "cache_restores", "row_hits", "row_misses"):
+    assert counts["cache_bytes"] == counts["recoded_bytes"] == 0
+    for name in (
+        "cache_hits",
+        "cache_evictions",
+        "cache_restores",
+        "row_hits",
+        "row_misses",
+        "recodings",
+        "recoded_reads",
+    ):
         assert counts[name] > 0, name
