@@ -112,6 +112,24 @@ def observe(network: Network, feeds: Sequence[Feed], *, convolutions: bool = Tru
     return {name: moments for name, moments in joined.items() if moments is not None}
 
 
+def joined_moments(first: Mapping[str, Moments], second: Mapping[str, Moments], share: float) -> dict[str, Moments]:
+    """Moments of two sets of inputs.
+
+    Args:
+        first: by name of the weight.
+        second: likewise; weights that are missing here keep the first.
+        share: what the second set counts, in (0, 1).
+    """
+    result: dict[str, Moments] = {}
+    for name, known in first.items():
+        other = second.get(name)
+        if other is not None:
+            mean = (1 - share) * known.mean + share * other.mean
+            known = Moments(known.matrix, mean, known.vectors + other.vectors)
+        result[name] = known
+    return result
+
+
 def _layers(network: Network, graph: onnx.GraphProto, usage: Usage, *, convolutions: bool) -> dict[str, list[Layer]]:
     """The layers of every weight, as long as there is room for their moments."""
     layers: dict[str, list[Layer]] = {}

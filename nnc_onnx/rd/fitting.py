@@ -59,6 +59,7 @@ class Study(NamedTuple):
         basis: as in :class:`Plan`.
         notes: as in :class:`Plan`.
         feedback: codes the weights whose inputs were seen; ``None`` on made-up inputs.
+        final: the same, having seen the inputs too that plans are judged by; ``None`` if there are no others.
     """
 
     network: Network
@@ -70,6 +71,12 @@ class Study(NamedTuple):
     basis: Basis
     notes: tuple[str, ...]
     feedback: FeedbackCoder | None = None
+    final: FeedbackCoder | None = None
+
+    @property
+    def settled(self) -> Study:
+        """The study for plans that are judged in another way than by its inputs: feedback has seen all of them."""
+        return self._replace(feedback=self.final or self.feedback, final=None)
 
     def code(self, weight: Weight, qp: int, options: PackOptions) -> Trial:
         """Code a weight as the plan will have it coded."""
@@ -141,6 +148,16 @@ def try_choice(
 def fed_back(study: Study, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Those of the decoded weights that were coded with error feedback, by name."""
     return {name: decoded for name, decoded in values.items() if study.feedback is not None and name in study.feedback}
+
+
+def settled(study: Study, fit: Fit, options: PackOptions, executor: Executor) -> Fit:
+    """The fit with values from feedback that has seen all inputs; its change stays what it was on unseen ones."""
+    if study.final is None:
+        return fit
+    whole = study.settled
+    pairs = [pair for pair in zip(study.weights, fit.choice.qps, strict=True) if pair[0].name in fit.values]
+    trials = executor.map(lambda pair: whole.code(pair[0], pair[1], options), pairs)
+    return fit._replace(values={weight.name: trial.values for (weight, _), trial in zip(pairs, trials, strict=True)})
 
 
 def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> Fit:

@@ -17,13 +17,13 @@ from nnc_codec.quality import choose_quality, is_best_exact
 
 from ..graph.usage import Value
 from ..plan import PlannedTensor
-from .activations import observe
+from .activations import joined_moments, observe
 from .calibration import Calibration, load_calibration, shared_out
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
 from .feedback import FeedbackCoder
-from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric
+from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
 from .inputs import StatePair, Synthetic, describe
 from .network import Feed, Network, Weight
@@ -161,12 +161,14 @@ def choose(
     if made_up and goal.max_error is None:
         study = study._replace(items=hedged(study.items))
     if most is not None and size_of is not None:
-        return fit_size(study, most, size_of, options, executor)
+        return fit_size(study.settled, most, size_of, options, executor)
     if goal.max_drop is not None and metric is not None:
-        return fit_metric(study, goal.max_drop, metric, options, executor)
+        return fit_metric(study.settled, goal.max_drop, metric, options, executor)
     if goal.max_error is not None:
-        return fit_deviation(study, goal.max_error**2, options, executor)
-    return fit_limits(study, PRESETS[goal.preset], options, executor)
+        fit = fit_deviation(study, goal.max_error**2, options, executor)
+    else:
+        fit = fit_limits(study, PRESETS[goal.preset], options, executor)
+    return settled(study, fit, options, executor)
 
 
 def study_model(
@@ -190,6 +192,7 @@ def study_model(
     states: tuple[StatePair, ...] = ()
     inputs = [describe(value, network.hollow.graph) for value in network.inputs]
     feedback: FeedbackCoder | None = None
+    final: FeedbackCoder | None = None
     notes: list[str] = []
     if calibration is not None:
         basis: Basis = "calibration"
@@ -197,7 +200,14 @@ def study_model(
         seen, judged = shared_out(feeds)
         effective = effort(network, judged[0], len(judged), len(PROBE_BITS))
         deviation = Deviation(network, _spread(judged, effective.samples))
-        feedback, notes = _feedback(network, seen, executor)
+        try:
+            moments = observe(network, seen)
+            feedback = FeedbackCoder(moments, executor)
+            if judged is not seen:
+                others = observe(network, judged)
+                final = FeedbackCoder(joined_moments(moments, others, len(judged) / len(feeds)), executor)
+        except CannotRunError as error:
+            notes.append(_without_feedback(error))
         check = Deviation(network, _spread(judged, min(CHECK_SAMPLES, len(judged))))
     else:
         basis = "synthetic"
@@ -208,8 +218,11 @@ def study_model(
         deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
         check = Deviation(network, feeds, states)
         if feeds_back(network.hollow.graph, states):
-            others = synthetic.feeds(2 * CHECK_SAMPLES)[CHECK_SAMPLES:]
-            feedback, notes = _feedback(network, others, executor, convolutions=False)
+            fresh = synthetic.feeds(2 * CHECK_SAMPLES)[CHECK_SAMPLES:]
+            try:
+                feedback = FeedbackCoder(observe(network, fresh, convolutions=False), executor)
+            except CannotRunError as error:
+                notes.append(_without_feedback(error))
     weights = tuple(weight for weight in network.weights if _needs_step(weight, options))
     total = sum(weight.values.nbytes for weight in weights)
     report = _reporter(progress, total)
@@ -244,17 +257,12 @@ def study_model(
         basis,
         tuple(notes),
         feedback,
+        final,
     )
 
 
-def _feedback(
-    network: Network, feeds: list[Feed], executor: Executor, *, convolutions: bool = True
-) -> tuple[FeedbackCoder | None, list[str]]:
-    """What codes the weights whose inputs can be seen, and what the user should know."""
-    try:
-        return FeedbackCoder(observe(network, feeds, convolutions=convolutions), executor), []
-    except CannotRunError as error:
-        return None, [f"coded without error feedback: {error.message}"]
+def _without_feedback(error: CannotRunError) -> str:
+    return f"coded without error feedback: {error.message}"
 
 
 def _spread(feeds: list[Feed], count: int) -> list[Feed]:
