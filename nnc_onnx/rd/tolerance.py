@@ -48,12 +48,12 @@ CALIBRATED_CHANGE = -9.5
 excite, data in use do not either. A text reader needs -12, others less."""
 
 CALIBRATED_SIGNAL_CHANGE = -22.0
-"""The same for outputs that are signals or states. A denoiser loses nothing at -26, a voice detector nothing at -24.5 but
-some at -19."""
+"""The same for outputs that are signals or states. A denoiser loses nothing at -26, a voice detector nothing at -24.5,
+but some at -19."""
 
 CALIBRATED_NOISE = -8.5
-"""As :data:`COARSEST` on real inputs, where errors that are fed back do little harm: a classifier of bytes suffers at -8
-and not at -9. Of signals every number is compared, so their change says all."""
+"""As :data:`COARSEST` on real inputs, where errors that are fed back do little harm: a classifier of bytes suffers at
+-8 and not at -9. Of signals every number is compared, so their change says all."""
 
 SIGNAL_SHARE = 0.25
 """Output values per input value from which on an output is taken for a signal."""
