@@ -131,7 +131,7 @@ def test_other_weights_make_up_for_zeros(model: Path, inputs: Path, tmp_path: Pa
 
     def change(planner: object) -> float:
         packed = tmp_path / "p.onnx"
-        options = PackOptions(sparsity=0.6, force=True)
+        options = PackOptions(sparsity=0.6, qp=-32, force=True)
         nnc_onnx.pack(model, packed, options, planner=planner)
         nnc_onnx.unpack(packed, tmp_path / "plain.onnx", nnc_onnx.UnpackOptions(force=True))
         return float(np.square(outputs(tmp_path / "plain.onnx") - outputs(model)).sum())
