@@ -29,20 +29,18 @@ class ArithDecoder {
   // One adaptive bin. The only branch is on its value: branching on "less probable", too, would miss twice where the
   // more probable symbol keeps changing. Both arms know the bit, so the width follows from the model alone.
   NNC_INLINE unsigned bin(Model& m) {
-    const std::uint64_t lps = lps_of(m.row);
-    const std::uint64_t mps_width = width_ - lps;
-    const std::uint64_t scaled = mps_width << kShift;
-    const std::uint64_t either = lps ^ mps_width;
+    const std::uint32_t lps = lps_of(m.row);
+    const std::uint64_t scaled = static_cast<std::uint64_t>(width_ - lps) << kShift;
     const std::uint64_t rather_zero = static_cast<std::uint64_t>(m.q >> 63);  // all ones or zero
     if ((m.q ^ static_cast<std::int64_t>(value_ - scaled)) < 0) {
       value_ -= scaled & rather_zero;
-      take(static_cast<std::uint32_t>(mps_width ^ (either & rather_zero)));
+      take(part(lps, ~static_cast<std::uint32_t>(rather_zero)));
       m.update(1);
       refill_if_low();
       return 1;
     }
     value_ -= scaled & ~rather_zero;
-    take(static_cast<std::uint32_t>(lps ^ (either & rather_zero)));
+    take(part(lps, static_cast<std::uint32_t>(rather_zero)));
     m.update(0);
     refill_if_low();
     return 0;
@@ -228,6 +226,10 @@ class ArithDecoder {
 
   std::uint32_t lps_of(std::uint64_t row) const {
     return static_cast<std::uint32_t>(row >> ((width_ >> 2) & 0x38u)) & 0xffu;
+  }
+  // width_ - lps if `is_mps` is all ones, lps if it is zero. What does not wait for lps comes first.
+  NNC_INLINE std::uint32_t part(std::uint32_t lps, std::uint32_t is_mps) const {
+    return ((width_ & is_mps) - is_mps) + (lps ^ is_mps);
   }
   // Makes `width` (1..511) the width, renormalised.
   NNC_INLINE void take(std::uint32_t width) {
