@@ -124,3 +124,23 @@ def test_runs_of_zeros_are_alike(gap: int, method: str) -> None:
         same_bytes(decoded, plain)
         if method == "uniform":
             np.testing.assert_array_equal(decoded["w"], array)
+
+
+@pytest.mark.parametrize("unary_length", [1, 2, 16, 17, 126, 127, 256])
+@pytest.mark.parametrize("shape", [(1, 63), (3, 64), (65, 67), (40, 130)])
+def test_levels_around_all_bounds_are_alike(shape: tuple[int, int], unary_length: int) -> None:
+    """Magnitudes about the end of bytes, of the greater-than flags and of the type; blocks that end in between."""
+    generator = np.random.default_rng(unary_length)
+    bounds = [0, 1, 2, 16, 17, unary_length, unary_length + 1, unary_length + 2, 126, 127, 128, 129, 255, 256, 1 << 20]
+    array = (generator.choice(bounds, shape) * generator.choice([-1, 1], shape)).astype(np.int32)
+    array[0, :3] = -(2**31), 2**31 - 1, -(2**31)
+    for options in (
+        EncodeParams(cabac_unary_length=unary_length),
+        EncodeParams(cabac_unary_length=unary_length, scan_order=2, row_skipping=True),
+    ):
+        data = nnc_codec.encode({"w": array}, options)
+        with avx2():
+            assert nnc_codec.encode({"w": array}, options) == data
+        with portable():
+            assert nnc_codec.encode({"w": array}, options) == data
+        np.testing.assert_array_equal(nnc_codec.decode(data)["w"], array)
