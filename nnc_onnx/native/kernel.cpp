@@ -88,6 +88,9 @@ struct Kernel::Job {
         decode_tensor(*tensor, input.type().dtype, target, kernel->api_, context, kernel->config_.threads,
                       {input.constant().data, input.constant().elements}, slot);
     too_wide = outcome.too_wide;
+    // The cache has the tensor now, and what it drops and decodes again is recoded then.
+    if (outcome.ok() && claim != nullptr && kernel->config_.recode)
+      let_go(input.constant().data, input.constant().elements);
     return outcome.ok() || too_wide ? nullptr : fail(kernel->api_, input.where(), outcome.status);
   }
 };
