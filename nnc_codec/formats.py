@@ -200,6 +200,7 @@ class ConvertOptions(msgspec.Struct, frozen=True, kw_only=True):
         check: compare the outputs of both models numerically.
         dims: sizes for symbolic dimensions by name, where the target format has fixed shapes.
         input_shapes: whole shapes by input name, for dimensions without a name.
+        fixed_inputs: numbers by input name, of inputs that become constants.
         force: overwrite the output.
     """
 
@@ -207,6 +208,7 @@ class ConvertOptions(msgspec.Struct, frozen=True, kw_only=True):
     check: bool = True
     dims: dict[str, int] = {}
     input_shapes: dict[str, tuple[int, ...]] = {}
+    fixed_inputs: dict[str, int | float] = {}
     force: bool = False
 
 

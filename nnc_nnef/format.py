@@ -116,6 +116,7 @@ class NnefFormat:
             check=options.check,
             dims=options.dims,
             input_shapes=options.input_shapes,
+            fixed_inputs=dict(options.fixed_inputs),
             force=options.force,
         )
         worker = to_nnef if target_format == "nnef" else to_onnx

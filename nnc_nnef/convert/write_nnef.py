@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from ..layout import Payload, packed_members
 from ..session import checking_session
 from .carry import ACTIONS, coded_again, decode, label
 from .check import compare, random_inputs, run_onnx, sensitivity
+from .fixed import fixed_values
 from .onnx_to_nnef import NnefGraph, Variable, convert_graph
 from .settings import ConvertSettings
 from .source import OnnxSource
@@ -46,6 +48,7 @@ def to_nnef(
         CarryError: a payload cannot be carried and `settings.payloads` is ``"refuse"``.
         MismatchError: the result does not compute what the source computes. Nothing is written.
         SessionError: the check cannot be made.
+        InvalidArgumentError: `settings.fixed_inputs` names an input that is not there, or does not fit its type.
         NNRError: unreadable or damaged files.
     """
     start = time.perf_counter()
@@ -53,6 +56,8 @@ def to_nnef(
     source, output = Path(source), Path(output)
     require_output(output, source=source, force=settings.force)
     onnx_source = OnnxSource(source, settings.limits)
+    fixed = fixed_values(onnx_source.model.proto.graph, settings.fixed_inputs)
+    settings = msgspec.structs.replace(settings, fixed_inputs=fixed)
     graph = _convert(onnx_source, settings)
     values = _Values(onnx_source, graph)
     notes = [*graph.notes, *_unused(onnx_source, graph)]
@@ -186,8 +191,7 @@ def _check(
     proto = source.model.proto
     shapes = {name: weight.shape for name, weight in graph.weights.items()}
     inputs = random_inputs(graph.inputs, proto, settings.seed, shapes=shapes)
-    fixed = {name: np.asarray(value) for name, value in settings.fixed_inputs.items()}
-    fixed |= random_inputs(graph.unread, proto, settings.seed)
+    fixed = {**settings.fixed_inputs, **random_inputs(graph.unread, proto, settings.seed)}
     path = str(source.model.path)
 
     def run(feed: dict[str, Array]) -> list[Array]:

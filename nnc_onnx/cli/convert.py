@@ -24,6 +24,10 @@ def command(
         list[str] | None,
         typer.Option("--shape", metavar="INPUT=1x3x224x224", help="Shape of an input (repeatable)."),
     ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option("--fix", metavar="INPUT=NUMBER", help="Make an input a constant, e.g. one that selects a branch."),
+    ] = None,
     force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -44,6 +48,7 @@ def command(
         check=check,
         dims=shared.parse_dims(dim),
         input_shapes=shared.parse_shapes(shape),
+        fixed_inputs=shared.parse_numbers(fix),
         force=force,
     )
     source_format, kind = recognise(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -97,6 +98,25 @@ def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
         if not name or not all(size.isdecimal() and int(size) > 0 for size in sizes):
             raise typer.BadParameter(f"{entry!r} is not INPUT=1x3x224x224", param_hint="--shape")
         parsed[name] = tuple(map(int, sizes))
+    return parsed
+
+
+def parse_numbers(entries: list[str] | None) -> dict[str, int | float]:
+    """``["rate=16000"]`` -> ``{"rate": 16000}``.
+
+    Raises:
+        click.UsageError: an entry has another form.
+    """
+    parsed: dict[str, int | float] = {}
+    for entry in entries or []:
+        name, _, text = entry.rpartition("=")
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not name or not math.isfinite(number):
+            raise typer.BadParameter(f"{entry!r} is not INPUT=NUMBER", param_hint="--fix")
+        parsed[name] = int(number) if number.is_integer() else number
     return parsed
 
 

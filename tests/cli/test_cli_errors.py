@@ -232,6 +232,7 @@ class TestUsage:
             ("run", "m.onnx", "--runs", "0"),
             ("run", "m.onnx", "--cache-bytes", "101%"),
             ("convert", "m.onnx", "--to", "nnef", "--shape", "x=1x"),
+            ("convert", "m.onnx", "--to", "nnef", "--fix", "x=one"),
         ],
     )
     def test_wrong_arguments(self, arguments: tuple[str, ...], model: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import BOOL, FLOAT, INT64, check_both_ways, one_node
 
+from nnc_codec.errors import InvalidArgumentError
+from nnc_nnef.convert import ConvertSettings, to_nnef
 from nnc_nnef.convert.onnx_to_nnef import convert_graph
 from nnc_nnef.errors import ConversionError, ShapeError
 
@@ -257,6 +262,17 @@ def branching(condition: bool) -> onnx.ModelProto:
 def test_if_with_constant_condition(mode: int) -> None:
     graph = check_both_ways(branching(True), fixed_inputs={"mode": np.asarray(mode, np.int64)})
     assert ("add(" in graph.text) == (mode == 1)
+
+
+def test_a_number_fixes_an_input(tmp_path: Path) -> None:
+    source, target = tmp_path / "m.onnx", tmp_path / "m.nnef.tar"
+    onnx.save(branching(True), source)
+    to_nnef(source, target, ConvertSettings(fixed_inputs={"mode": 1}))
+    with tarfile.open(target) as archive:
+        assert b"add(" in archive.extractfile("graph.nnef").read()
+    for wrong, words in (({"mode": 0.5}, "does not hold"), ({"node": 1}, "no input 'node'")):
+        with pytest.raises(InvalidArgumentError, match=words):
+            to_nnef(source, target, ConvertSettings(fixed_inputs=wrong, force=True))
 
 
 def test_if_with_open_condition_is_refused() -> None:
