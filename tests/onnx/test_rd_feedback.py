@@ -15,7 +15,7 @@ from nnc_codec.formats import PackOptions
 from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, planner_for
-from nnc_onnx.rd.activations import Moments, observe
+from nnc_onnx.rd.activations import Moments, joined_moments, observe
 from nnc_onnx.rd.calibration import shared_out
 from nnc_onnx.rd.deviation import Deviation
 from nnc_onnx.rd.network import Network
@@ -303,3 +303,14 @@ def test_what_few_vectors_show_does_not_make_a_layer_look_harmless(tmp_path) -> 
     qp = item.curve.qp_at(3.0)
     happens = fresh({weight.name: study.code(weight, qp, PackOptions()).values})
     assert 0.6 < float(item.deviation[qp - int(item.curve.qps[0])]) / happens < 1.6
+
+
+def test_moments_of_all_inputs_are_those_of_their_parts(tmp_path) -> None:
+    made, x = perceptron(), correlated(64, seed=2)
+    built = network(made, tmp_path)
+    whole = observe(built, [{"x": x}])
+    joined = joined_moments(observe(built, [{"x": x[:48]}]), observe(built, [{"x": x[48:]}]), 16 / 64)
+    for name, moments in whole.items():
+        np.testing.assert_allclose(joined[name].mean, moments.mean, rtol=1e-4, atol=1e-6)
+        assert joined[name].vectors == moments.vectors == 64
+    assert joined_moments(whole, {}, 0.25) == whole
