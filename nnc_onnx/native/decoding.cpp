@@ -118,10 +118,10 @@ std::shared_ptr<const Recoded> recoded_form(const SingleTensor& tensor, DType ty
     for (const bool wide : {false, true}) {
       LevelCollector collector(tensor.reconstruction(type), elements, wide);
       if (!collect(tensor, collector, api, context, parts).ok()) continue;
+      let_go(payload.data, payload.size);
       form = Recoded::make(collector, block);
       ++stats().recodings;
       count_decoded(tensor, 1, parts, payload.size);
-      let_go(payload.data, payload.size);
       break;
     }
   } catch (const std::bad_alloc&) {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kBytes = 256;
 constexpr std::size_t kMargin = 8;
+constexpr std::size_t kPiece = std::size_t{1} << 20;
 constexpr std::size_t kAtOnce = 5;  // bytes that a load of eight holds the codewords of
 
 struct Range {
@@ -90,7 +91,7 @@ void in_code_order(const std::uint8_t* lengths, unsigned longest, Give give) {
 
 }  // namespace
 
-PrefixCoded::PrefixCoded(const std::uint8_t* bytes, std::size_t count, std::size_t block)
+PrefixCoded::PrefixCoded(std::uint8_t* bytes, std::size_t count, std::size_t block, Consumed consumed)
     : count_(count), block_(block) {
   constexpr unsigned longest = Reader::kLongest;
   std::uint64_t counts[kBytes] = {};
@@ -107,7 +108,12 @@ PrefixCoded::PrefixCoded(const std::uint8_t* bytes, std::size_t count, std::size
   for (std::size_t byte = 0; byte < kBytes; ++byte) bits += counts[byte] * lengths_[byte];
   data_.reserve(static_cast<std::size_t>(bits / 8) + blocks() * kStreams + kMargin);
   starts_.reserve(blocks() * kStreams);
+  std::size_t kept = 0;
   for (std::size_t index = 0; index < blocks(); ++index) {
+    if (index * block_ - kept >= kPiece) {
+      consumed(bytes + kept, index * block_ - kept);
+      kept = index * block_;
+    }
     const std::uint8_t* const from = bytes + index * block_;
     for (std::size_t stream = 0; stream < kStreams; ++stream) {
       const Range range = quarter(size_of_block(index), stream, kStreams);

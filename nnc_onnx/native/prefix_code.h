@@ -13,8 +13,11 @@ namespace nnc {
 
 class PrefixCoded {
  public:
+  // Takes pieces of the bytes back that were coded.
+  using Consumed = void (*)(std::uint8_t* bytes, std::size_t count);
+
   // `block` bytes are decoded at a time. May throw std::bad_alloc.
-  PrefixCoded(const std::uint8_t* bytes, std::size_t count, std::size_t block);
+  PrefixCoded(std::uint8_t* bytes, std::size_t count, std::size_t block, Consumed consumed);
 
   std::size_t count() const { return count_; }
   std::size_t block() const { return block_; }

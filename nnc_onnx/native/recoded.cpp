@@ -21,8 +21,25 @@ constexpr std::int8_t kFar = -128;  // while collecting, in the highest byte: st
 constexpr std::size_t kElementsPerFar = 64;  // with more of them the form is not worth its memory
 constexpr std::size_t kChunk = 1024;
 
-const std::uint8_t* bytes_of(const std::vector<std::int8_t>& values) {
-  return reinterpret_cast<const std::uint8_t*>(values.data());
+std::uint8_t* bytes_of(std::vector<std::int8_t>& values) { return reinterpret_cast<std::uint8_t*>(values.data()); }
+
+#ifdef __linux__
+void advise(const std::uint8_t* bytes, std::size_t size, int advice) {
+  static const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(bytes);
+  const std::uintptr_t first = (address + page - 1) / page * page, end = (address + size) / page * page;
+  if (first < end) (void)madvise(reinterpret_cast<void*>(first), end - first, advice);
+}
+#endif
+
+// Gives the pages of memory that is not read again back to the system, before what takes its place needs as many.
+void forget(std::uint8_t* bytes, std::size_t size) {
+#ifdef __linux__
+  advise(bytes, size, MADV_DONTNEED);
+#else
+  (void)bytes;
+  (void)size;
+#endif
 }
 
 // The list in order, without what a second reading of the payload took back. What it is in the way of becomes 0, which
@@ -85,8 +102,8 @@ bool LevelCollector::zeros(std::uint64_t position, std::uint64_t count) {
 
 Recoded::Recoded(LevelCollector& collected, std::size_t block)
     : far_(in_order(collected.low_, collected.high_, collected.far_)),
-      low_(bytes_of(collected.low_), collected.low_.size(), block),
-      high_(bytes_of(collected.high_), collected.high_.size(), block) {
+      low_(bytes_of(collected.low_), collected.low_.size(), block, forget),
+      high_(bytes_of(collected.high_), collected.high_.size(), block, forget) {
   stats().recoded_bytes += memory();
 }
 
@@ -245,11 +262,8 @@ void RecodedSlot::finish(std::shared_ptr<const Recoded> made, bool again) {
 
 void let_go(const std::uint8_t* payload, std::size_t size) {
 #if defined(__linux__) && defined(MADV_PAGEOUT)
-  static const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(payload);
-  const std::uintptr_t first = (address + page - 1) / page * page, end = (address + size) / page * page;
   // Advice only: pages are written back or, if they are those of a file, forgotten, and read again when touched.
-  if (first < end) (void)madvise(reinterpret_cast<void*>(first), end - first, MADV_PAGEOUT);
+  advise(payload, size, MADV_PAGEOUT);
 #else
   (void)payload;
   (void)size;
