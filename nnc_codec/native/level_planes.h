@@ -3,7 +3,7 @@
 // The search wants the bins of every model in order, but no order among models. So the integers become one mask each for
 // "not zero", "negative" and "at least m", and the string of a model is what its own mask picks out of one of these.
 #pragma once
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
