@@ -48,7 +48,7 @@ def plain(folder) -> tuple[dict, np.ndarray]:
 
 
 @pytest.mark.parametrize("model", ["packed.onnx", "external.onnx"])
-def test_lazy_run_needs_the_payloads_and_one_tensor(folder, plain, model):
+def test_lazy_run_needs_the_payloads_their_recoded_forms_and_one_tensor(folder, plain, model):
     report, output = run(folder, model, "lazy")
     assert np.allclose(output, plain[1], rtol=1e-3, atol=1e-3 * np.abs(plain[1]).max())
     compressed = sum(
@@ -56,7 +56,9 @@ def test_lazy_run_needs_the_payloads_and_one_tensor(folder, plain, model):
     )
     largest = WIDE * NARROW * 4
     assert plain[0]["run_peak"] > FP32_BYTES * 0.95
-    assert report["run_peak"] <= compressed + largest + 0.1 * plain[0]["run_peak"]
+    # Payloads may stay in memory until the system has written a new file to disk.
+    recoded = 1.3 * compressed
+    assert report["run_peak"] <= compressed + recoded + largest + 0.1 * plain[0]["run_peak"]
 
 
 def test_eager_run_needs_what_plain_weights_need(folder, plain):
