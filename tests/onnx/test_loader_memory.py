@@ -51,9 +51,7 @@ def plain(folder) -> tuple[dict, np.ndarray]:
 def test_lazy_run_needs_the_payloads_their_recoded_forms_and_one_tensor(folder, plain, model):
     report, output = run(folder, model, "lazy")
     assert np.allclose(output, plain[1], rtol=1e-3, atol=1e-3 * np.abs(plain[1]).max())
-    compressed = sum(
-        path.stat().st_size for path in folder.glob(model + "*") if not path.name.endswith(".npz")
-    )
+    compressed = sum(path.stat().st_size for path in folder.glob(model + "*") if not path.name.endswith(".npz"))
     largest = WIDE * NARROW * 4
     assert plain[0]["run_peak"] > FP32_BYTES * 0.95
     # Payloads may stay in memory until the system has written a new file to disk.
