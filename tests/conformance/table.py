@@ -43,9 +43,9 @@ What of ISO/IEC 15938-17 is decoded and encoded, and on which streams that rests
   fails.
 
 Bytes are identical for the options NNCodec has. One default of ours it does not have: a matrix of 2^24 weights or more
-gets entry points, so that several threads decode it; `EncodeParams(entry_points_from=0)` leaves them out. And where finding
-the best zero of a codebook would take coding more than 2^22 levels, the four entries that the histogram recommends are
-tried instead of all.
+gets entry points, so that several threads decode it; `EncodeParams(entry_points_from=0)` leaves them out. And where
+finding the best zero of a codebook would take coding more than 2^22 levels, the four entries that the histogram
+recommends are tried instead of all.
 
 Beyond these files, `tests/interop` compares both codecs over generated cases of the whole option grid in each
 direction, and on the weights of real models.
