@@ -48,8 +48,8 @@ encoder keep their metric at -14, which the preset "balanced" comes to."""
 
 CALIBRATED_CHANGE = -12.0
 """Change of the outputs on real inputs that error feedback has not seen. It decides alone there: what those do not
-excite, data in use do not either. Metrics of a sentence encoder and of a text
-reader begin to move at -12, so that the preset "balanced" stays 3 dB clear of it."""
+excite, data in use do not either. Metrics of a sentence encoder and of a text reader begin to move at -12, so that the
+preset "balanced" stays 3 dB clear of it."""
 
 CALIBRATED_SIGNAL_CHANGE = -22.0
 """The same for outputs that are signals or states. A denoiser loses nothing at -26, a voice detector nothing at -24.5,
