@@ -24,7 +24,7 @@ from .network import Weight
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_PACKS = 5
+MOST_PACKS = 8
 """Candidates that are packed."""
 
 NEAR = 0.995
@@ -62,6 +62,10 @@ def fit_size(
     rest = 0.0
     for _ in range(MOST_PACKS):
         choice = refined(items, for_bits(items, 8 * room), 8 * room)
+        if choice.qps in tried and best is not None:
+            # By the estimate nothing is left, but packing shows what is.
+            room += most - best[0]
+            choice = refined(items, for_bits(items, 8 * room), 8 * room)
         if choice.qps in tried:
             break
         tried.add(choice.qps)

@@ -119,7 +119,7 @@ def test_values_that_json_cannot_hold(tmp_path: Path) -> None:
     start = nnc_codec.open(nnc_codec.encode({"w": np.ones(4, np.float32)}, base=nnc_codec.UpdateState()))
     context = syntax.Context(strict=False)
     for before in start.units[:3]:
-        context = context.after(before)
+        context = before.context_after(context)
     digest = bytes(range(200, 232))
     header = syntax.CompressedDataUnitHeader(
         nnr_compressed_data_unit_payload_type=1,
