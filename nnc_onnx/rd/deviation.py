@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,44 @@ LARGEST = 16.0
 _PROBABILITY_FLOOR = 1e-6
 _DISTRIBUTION_FLOOR = 1e-6
 _SUM_TOLERANCE = 1e-3
+_MOST_KINDS = 1024
+
+
+class _Part(NamedTuple):
+    """Values of one output that are compared alike.
+
+    Attributes:
+        position: of the output.
+        view: how its values are compared.
+        axis: along which it is taken apart.
+        entries: of that axis that belong to the part; ``None`` for the whole output.
+        reference: values as seen, one array per run.
+        power: of all of them.
+    """
+
+    position: int
+    view: View
+    axis: int
+    entries: NDArray[np.intp] | None
+    reference: list[NDArray[Any]]
+    power: float
+
+    @classmethod
+    def of(
+        cls,
+        position: int,
+        values: Sequence[NDArray[Any]],
+        view: View,
+        axis: int = 0,
+        entries: NDArray[np.intp] | None = None,
+    ) -> _Part:
+        empty = cls(position, view, axis, entries, [], 0.0)
+        reference = [empty.seen(value) for value in values]
+        return empty._replace(reference=reference, power=_power(reference))
+
+    def seen(self, value: NDArray[Any]) -> NDArray[Any]:
+        part = value if self.entries is None else np.take(value, self.entries, self.axis)
+        return _seen(part, self.view)
 
 
 class Deviation:
@@ -32,7 +70,8 @@ class Deviation:
 
     Outputs are compared where differences mean the same everywhere: distributions (rows that sum to 1) by the
     centred logarithms of their values, probabilities by their log odds, both with a floor below which nothing
-    counts, other numbers as they are, integers by equality.
+    counts, other numbers as they are, integers by equality. Where places and probabilities share an output, as those
+    of detectors do, each kind is compared for itself: the numbers of the one would hide all changes of the other.
     """
 
     def __init__(self, network: Network, feeds: Sequence[Feed], states: Sequence[StatePair] = ()) -> None:
@@ -46,22 +85,17 @@ class Deviation:
         self._states = states
         self._fed_in = {pair.input for pair in states}
         self._fed_back = {pair.output for pair in states}
-        self._reference: list[list[NDArray[Any]]] = []
-        self._views: list[View] = []
         runs = self._runs(None)
-        for position in range(len(network.outputs)):
-            values = [run[position] for run in runs]
-            view = _view_of(values)
-            self._views.append(view)
-            self._reference.append([_seen(value, view) for value in values])
-        self._powers = [_power(reference) for reference in self._reference]
-        self._compared = [
-            position
+        self._shapes = [[value.shape for value in run] for run in runs]
+        parts = [
+            part
             for position, name in enumerate(network.outputs)
-            if self._powers[position] > 0 and name not in self._fed_back
+            if name not in self._fed_back
+            for part in _parts_of(position, [run[position] for run in runs])
+            if part.power > 0
         ]
-        if any(self._views[position] != "label" for position in self._compared):
-            self._compared = [position for position in self._compared if self._views[position] != "label"]
+        numbers = [part for part in parts if part.view != "label"]
+        self._compared = numbers or parts
         if not self._compared:
             raise CannotRunError("no output of the model says anything on these inputs")
 
@@ -78,25 +112,20 @@ class Deviation:
             if value.dtype.kind == "f" and name not in self._fed_in
         )
         made = sum(
-            value.size
-            for position in self._compared
-            for value in self._reference[position]
-            if self._views[position] != "distribution"
+            value.size for part in self._compared if part.view != "distribution" for value in part.reference
         )
         return made / given if given else 0.0
 
     def __call__(self, replaced: Mapping[str, NDArray[Any]]) -> float:
         """Mean square change relative to the outputs' power with some weights replaced, averaged over outputs."""
         runs = self._runs(replaced)
+        if [[value.shape for value in run] for run in runs] != self._shapes:
+            return LARGEST
         total = 0.0
-        for position in self._compared:
-            noise = 0.0
-            for reference, run in zip(self._reference[position], runs, strict=True):
-                value = run[position]
-                if value.shape != reference.shape:
-                    return LARGEST
-                noise += _noise(reference, _seen(value, self._views[position]))
-            total += min(noise / self._powers[position], LARGEST)
+        for part in self._compared:
+            pairs = zip(part.reference, runs, strict=True)
+            noise = sum(_noise(reference, part.seen(run[part.position])) for reference, run in pairs)
+            total += min(noise / part.power, LARGEST)
         return total / len(self._compared)
 
     def _runs(self, replaced: Mapping[str, NDArray[Any]] | None) -> list[list[NDArray[Any]]]:
@@ -110,6 +139,31 @@ class Deviation:
                 going_on = (step + 1) % STEPS != 0
                 state = {pair.input: named[pair.output] for pair in self._states} if going_on else {}
         return runs
+
+
+def _parts_of(position: int, values: Sequence[NDArray[Any]]) -> list[_Part]:
+    view = _view_of(values)
+    if view == "plain":
+        for axis in range(1, values[0].ndim):
+            likely = _likely(values, axis)
+            # At least half: scores of many classes beside a few coordinates, not vectors that happen to be small.
+            if likely is not None and likely.size / 2 <= np.count_nonzero(likely) < likely.size:
+                scores, others = np.flatnonzero(likely), np.flatnonzero(~likely)
+                return [
+                    _Part.of(position, values, "probability", axis, scores),
+                    _Part.of(position, values, "plain", axis, others),
+                ]
+    return [_Part.of(position, values, view)]
+
+
+def _likely(values: Sequence[NDArray[Any]], axis: int) -> NDArray[np.bool_] | None:
+    """Which entries of an axis hold numbers between 0 and 1 alone, both excluded as sigmoids do."""
+    lengths = {value.shape[axis] if value.ndim > axis else 0 for value in values}
+    if len(lengths) != 1 or not 1 < min(lengths) <= _MOST_KINDS or any(not value.size for value in values):
+        return None
+    rest = tuple(a for a in range(values[0].ndim) if a != axis)
+    likely: NDArray[np.bool_] = np.logical_and.reduce([(v.min(rest) > 0) & (v.max(rest) < 1) for v in values])
+    return likely
 
 
 def _view_of(values: Sequence[NDArray[Any]]) -> View:
