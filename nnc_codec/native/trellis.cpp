@@ -164,35 +164,14 @@ NNC_TARGET_AVX512 void forward_avx512(const float* w, std::size_t n, double scal
 }
 #endif
 
-void trace_portable(std::size_t n, const double* cost, const Decision* decisions, std::uint8_t* choice) {
-  trace_back(n, cost, decisions, choice);
-}
-void multiples_portable(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
-  to_multiples(w, n, scale, choice, out);
-}
-#ifdef NNC_AVX2
-NNC_TARGET_AVX2 void trace_avx2(std::size_t n, const double* cost, const Decision* decisions, std::uint8_t* choice) {
-  trace_back(n, cost, decisions, choice);
-}
-NNC_TARGET_AVX2 void multiples_avx2(const float* w, std::size_t n, double scale, const std::uint8_t* choice,
-                                    std::int32_t* out) {
-  to_multiples(w, n, scale, choice, out);
-}
-#endif
-
 using Forward = void (*)(const float*, std::size_t, double, double*, Decision*);
-struct Kernels {
-  Forward forward = forward_portable;
-  void (*trace)(std::size_t, const double*, const Decision*, std::uint8_t*) = trace_portable;
-  void (*multiples)(const float*, std::size_t, double, const std::uint8_t*, std::int32_t*) = multiples_portable;
-};
 
-Kernels kernels() {
+Forward forward_kernel() {
 #ifdef NNC_AVX2
-  if (has_avx512()) return {forward_avx512, trace_avx2, multiples_avx2};
-  if (has_avx2()) return {forward_avx2, trace_avx2, multiples_avx2};
+  if (has_avx512()) return forward_avx512;
+  if (has_avx2()) return forward_avx2;
 #endif
-  return {};
+  return forward_portable;
 }
 
 // After four zero weights that took the zero branch into every state, the costs are where they were four weights before,
@@ -229,7 +208,7 @@ void forward_any(Forward forward, const float* w, std::size_t n, double scale, d
 
 void search(const float* weights, const TensorCoding& coding, double scale, std::int32_t* out) {
   const std::size_t count = static_cast<std::size_t>(coding.rows * coding.cols);
-  const Kernels run = kernels();
+  const Forward forward = forward_kernel();
   std::vector<Decision> decisions(count);
   std::vector<std::uint8_t> choice(count);
   double cost[8];
@@ -237,12 +216,12 @@ void search(const float* weights, const TensorCoding& coding, double scale, std:
   cost[0] = 0;
   Decision* next = decisions.data();
   in_coding_order(weights, coding, [&](const float* w, std::size_t n) {
-    forward_any(run.forward, w, n, scale, cost, next);
+    forward_any(forward, w, n, scale, cost, next);
     next += n;
   });
-  run.trace(count, cost, decisions.data(), choice.data());
+  best_trace(count, cost, decisions.data(), choice.data());
   in_raster_order(coding, [&](std::size_t at, std::size_t coded, std::size_t n) {
-    run.multiples(weights + at, n, scale, choice.data() + coded, out + at);
+    best_multiples(weights + at, n, scale, choice.data() + coded, out + at);
   });
 }
 

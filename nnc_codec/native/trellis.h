@@ -118,6 +118,31 @@ NNC_INLINE void to_multiples(const float* w, std::size_t n, double scale, const 
   for (std::size_t i = 0; i < n; ++i) out[i] = multiple_at(w[i], scale, choice[i]);
 }
 
+// trace_back() and to_multiples() as this processor does them best.
+#ifdef NNC_AVX2
+template <class Cost>
+NNC_TARGET_AVX2 void trace_back_avx2(std::size_t n, const Cost* cost, const Decision* decisions, std::uint8_t* choice) {
+  trace_back(n, cost, decisions, choice);
+}
+NNC_TARGET_AVX2 inline void to_multiples_avx2(const float* w, std::size_t n, double scale, const std::uint8_t* choice,
+                                              std::int32_t* out) {
+  to_multiples(w, n, scale, choice, out);
+}
+#endif
+template <class Cost>
+void best_trace(std::size_t n, const Cost* cost, const Decision* decisions, std::uint8_t* choice) {
+#ifdef NNC_AVX2
+  if (has_avx2()) return trace_back_avx2(n, cost, decisions, choice);
+#endif
+  trace_back(n, cost, decisions, choice);
+}
+inline void best_multiples(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
+#ifdef NNC_AVX2
+  if (has_avx2()) return to_multiples_avx2(w, n, scale, choice, out);
+#endif
+  to_multiples(w, n, scale, choice, out);
+}
+
 // False if a weight is not finite or its integer would not fit with room for the four candidates.
 inline bool trellis_fits(const float* weights, std::size_t count, float step) {
   // The order of magnitudes is that of their bits, with infinity and NaN at the top.

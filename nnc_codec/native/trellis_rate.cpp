@@ -172,35 +172,6 @@ void forward(const float* w, std::size_t n, double scale, bool keep_zeros, const
   forward_portable(w, n, scale, keep_zeros, rates, at, decisions);
 }
 
-void trace_portable(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
-  trace_back(n, cost, decisions, choice);
-}
-void multiples_portable(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
-  to_multiples(w, n, scale, choice, out);
-}
-#ifdef NNC_AVX2
-NNC_TARGET_AVX2 void trace_avx2(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
-  trace_back(n, cost, decisions, choice);
-}
-NNC_TARGET_AVX2 void multiples_avx2(const float* w, std::size_t n, double scale, const std::uint8_t* choice,
-                                    std::int32_t* out) {
-  to_multiples(w, n, scale, choice, out);
-}
-#endif
-
-void trace(std::size_t n, const float* cost, const Decision* decisions, std::uint8_t* choice) {
-#ifdef NNC_AVX2
-  if (has_avx2()) return trace_avx2(n, cost, decisions, choice);
-#endif
-  trace_portable(n, cost, decisions, choice);
-}
-void multiples(const float* w, std::size_t n, double scale, const std::uint8_t* choice, std::int32_t* out) {
-#ifdef NNC_AVX2
-  if (has_avx2()) return multiples_avx2(w, n, scale, choice, out);
-#endif
-  multiples_portable(w, n, scale, choice, out);
-}
-
 // The search with dependent quantization, over weights in coding order.
 class Dependent {
  public:
@@ -215,7 +186,7 @@ class Dependent {
   }
   // After the last weight: slots of the best path.
   const std::uint8_t* choice() {
-    trace(choice_.size(), at_.cost, decisions_.data(), choice_.data());
+    best_trace(choice_.size(), at_.cost, decisions_.data(), choice_.data());
     return choice_.data();
   }
 
@@ -329,7 +300,7 @@ Status quantize_rate(const float* weights, const TensorCoding& coding, float ste
     in_coding_order(weights, coding, [&](const float* w, std::size_t n) { search.take(w, n); });
     const std::uint8_t* const choice = search.choice();
     in_raster_order(coding, [&](std::size_t at, std::size_t coded, std::size_t n) {
-      multiples(weights + at, n, scale, choice + coded, out + at);
+      best_multiples(weights + at, n, scale, choice + coded, out + at);
     });
   } else {
     Uniform search(model, scale);
