@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 
 import models
 import numpy as np
-import onnxruntime as ort
 import pytest
+from caching import caching_session
 from onnx import TensorProto, helper
 
 from nnc_onnx.runtime.library import RuntimeStats, reset_stats, stats
@@ -17,28 +18,13 @@ CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 8, 160, 128
 TENSOR = WIDE * NARROW * 4
 
+session = functools.partial(caching_session, levels=True)
+
 
 @pytest.fixture(autouse=True)
 def no_other_sessions() -> None:
     gc.collect()
     reset_stats()
-
-
-def session(model: bytes, cache_bytes: int, threads: int = 1, *, levels: bool = True) -> InferenceSession:
-    """A session that decodes what the cache does not hold."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return InferenceSession(
-        model,
-        options,
-        providers=CPU,
-        mode="cache",
-        cache_bytes=cache_bytes,
-        resident=False,
-        cache_levels=levels,
-        recode=False,
-    )
 
 
 def decoded(array: np.ndarray, name: str = "W", bits: bytes | None = None) -> tuple[bytes, models.Packed]:

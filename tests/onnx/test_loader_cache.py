@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 
@@ -9,6 +10,7 @@ import models
 import numpy as np
 import onnxruntime as ort
 import pytest
+from caching import caching_session
 from onnx import TensorProto, helper
 
 import nnc_onnx.runtime.budget
@@ -22,6 +24,8 @@ from nnc_onnx.runtime.loader import InferenceSession, register
 CPU = ["CPUExecutionProvider"]
 LAYERS, WIDE, NARROW = 10, 128, 64
 TENSOR = WIDE * NARROW * 4
+
+session = functools.partial(caching_session, levels=False)
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +41,6 @@ def feeds() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def expected(chain, feeds) -> bytes:
     return InferenceSession(chain, providers=CPU, mode="lazy").run(None, feeds)[0].tobytes()
-
-
-def session(model: bytes, cache_bytes: int, threads: int = 1, *, levels: bool = False) -> InferenceSession:
-    """A session that decodes what the cache does not hold."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return InferenceSession(
-        model,
-        options,
-        providers=CPU,
-        mode="cache",
-        cache_bytes=cache_bytes,
-        resident=False,
-        cache_levels=levels,
-        recode=False,
-    )
 
 
 def counters(run: InferenceSession, feeds: dict[str, np.ndarray], runs: int) -> tuple[RuntimeStats, set[bytes]]:
