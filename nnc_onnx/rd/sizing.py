@@ -61,11 +61,10 @@ def fit_size(
     tried: set[tuple[int, ...]] = set()
     rest = 0.0
     for _ in range(MOST_PACKS):
-        choice = refined(items, for_bits(items, 8 * room), 8 * room)
+        choice = within(items, 8 * room)
         if choice.qps in tried and best is not None:
             # By the estimate nothing is left, but packing shows what is.
-            room += most - best[0]
-            choice = refined(items, for_bits(items, 8 * room), 8 * room)
+            choice = within(items, 8 * (room + most - best[0]))
         if choice.qps in tried:
             break
         tried.add(choice.qps)
@@ -86,6 +85,11 @@ def fit_size(
         )
     _, fit, values = best
     return fit._replace(change=study.check(values))
+
+
+def within(items: Sequence[Item], most: float) -> Choice:
+    """The best choice of at most `most` bits, by what was measured."""
+    return refined(items, for_bits(items, most), most)
 
 
 def refined(items: Sequence[Item], choice: Choice, most: float) -> Choice:
