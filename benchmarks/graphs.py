@@ -12,6 +12,7 @@ IR_VERSION = 8
 OPSET = 17
 
 CHAIN_LAYERS, CHAIN_WIDE, CHAIN_NARROW = 24, 4096, 1024
+TABLE_ROWS, TABLE_WIDTH, TABLE_OUTPUTS = 60_000, 512, 64
 
 
 def save_chain(path: Path) -> Path:
@@ -31,6 +32,23 @@ def save_chain(path: Path) -> Path:
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.save_model(model, str(path), save_as_external_data=True, location=path.name + ".data")
+    return path
+
+
+def save_table(path: Path) -> Path:
+    """A table of 60,000 rows of 512 numbers, of which Gather takes some, and one layer behind it."""
+    generator = np.random.default_rng(0)
+    table = (generator.standard_normal((TABLE_ROWS, TABLE_WIDTH)) * 0.05).astype(np.float32)
+    layer = (generator.standard_normal((TABLE_WIDTH, TABLE_OUTPUTS)) * 0.05).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["rows"]), helper.make_node("MatMul", ["rows", "layer"], ["y"])],
+        "embedding",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", TABLE_OUTPUTS])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(layer, "layer")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.save_model(model, str(path))
     return path
 
 

@@ -3,9 +3,9 @@
     python benchmarks/runtime.py [--folder FOLDER] [--only NAME] [--threads 2] [--write docs/runtime.md] [--json FILE]
     python benchmarks/runtime.py --model PLAIN.onnx [--batch 1] [--dim NAME=SIZE]
 
-Without ``--model``: a chain of 24 matrix products and a ResNet-50, both with random weights, and, where
-``../shared/eval/models`` has them, an EfficientNet-Lite0 and a MiniLM with their real weights. Models are made and
-packed in FOLDER once. Every row is a process of its own (``onnx-nnc bench``).
+Without ``--model``: a chain of 24 matrix products, a ResNet-50 and a table of embeddings, with random weights, and,
+where ``../shared/eval/models`` has them, an EfficientNet-Lite0 and a MiniLM with their real weights. Models are made
+and packed in FOLDER once. Every row is a process of its own (``onnx-nnc bench``).
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def _sentences(batch: int) -> dict[str, np.ndarray]:
     return {"ids": ids.astype(np.int64), "mask": np.ones(shape, np.int64)}
 
 
+def _ids(count: int) -> dict[str, np.ndarray]:
+    """The same rows of the table in every run."""
+    return {"ids": np.random.default_rng(0).integers(0, graphs.TABLE_ROWS, count)}
+
+
 def _evaluation(name: str) -> Callable[[Path], Path | None]:
     path = EVALUATION / name
     return lambda _: path if path.is_file() else None
@@ -66,6 +71,7 @@ def _evaluation(name: str) -> Callable[[Path], Path | None]:
 CASES = (
     Case("MatMul chain", graphs.save_chain, ((1, 10), (128, 6))),
     Case("ResNet-50", graphs.save_resnet50, ((1, 15), (16, 4))),
+    Case("table of embeddings", graphs.save_table, ((128, 200),), inputs=_ids),
     Case("EfficientNet-Lite0", _evaluation("efficientnet_lite0.onnx"), ((1, 30), (64, 4))),
     Case("MiniLM-L6", _evaluation("minilm_l6.onnx"), ((1, 30), (128, 4)), inputs=_sentences),
 )

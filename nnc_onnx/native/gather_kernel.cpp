@@ -59,10 +59,9 @@ ort::Status* GatherKernel::create(const ort::Api* api, const ort::KernelInfo* in
   if (input.shape().empty()) return fail(api, kCodeMismatch, input.where(), "a table has at least one dimension");
   kernel->height_ = static_cast<std::uint64_t>(input.shape()[0]);
   kernel->row_bytes_ = kernel->height_ ? input.bytes() / static_cast<std::size_t>(kernel->height_) : 0;
-  const bool keeps = config.cache_bytes != 0;
-  if ((keeps || config.recode) && kernel->row_bytes_ != 0 && input.constant().data != nullptr)
+  if (kernel->row_bytes_ != 0 && input.constant().data != nullptr)
     kernel->entry_ = &Cache::instance().add(
-        input.source(), {kernel.get(), input.constant().data, config.cache_bytes, true, config.levels, keeps});
+        input.source(), {kernel.get(), input.constant().data, config.cache_bytes, true, config.levels});
   *out = kernel.release();
   return nullptr;
 }
@@ -200,8 +199,7 @@ ort::Status* GatherKernel::run(ort::KernelContext* context) {
   std::vector<std::size_t> wanted;
   wanted.reserve(rows.size());
   const bool constant = entry_ != nullptr && input_.is_constant(payload);
-  const bool keeps = constant && config_.cache_bytes != 0;
-  if (keeps)
+  if (constant)
     entry_->rows->take(rows, out, wanted);
   else
     for (std::size_t i = 0; i < rows.size(); ++i) wanted.push_back(i);
@@ -211,7 +209,7 @@ ort::Status* GatherKernel::run(ort::KernelContext* context) {
     restore_rows(context, *tensor, *form, rows, wanted, out);
   else if (ort::Status* status = decode_rows(context, *tensor, rows, wanted, out))
     return status;
-  if (keeps) entry_->rows->keep(rows, wanted, out);
+  if (constant) entry_->rows->keep(rows, wanted, out);
   return nullptr;
 }
 

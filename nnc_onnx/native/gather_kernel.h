@@ -42,7 +42,7 @@ class GatherKernel {
   const ort::Api* api_;
   const SessionConfig& config_;
   CodedInput input_;
-  CacheEntry* entry_ = nullptr;  // only if the payload is constant and the session keeps something of it
+  CacheEntry* entry_ = nullptr;  // only if the payload is constant
   std::atomic<std::uint64_t> decoded_elements_{0};
   std::uint64_t height_ = 0;     // rows of the table
   std::size_t row_bytes_ = 0;

@@ -45,7 +45,7 @@ class LevelCollector final : public IntegerSink {
 class Recoded {
  public:
   static constexpr std::size_t kBlock = std::size_t{1} << 16;        // elements that are read at a time
-  static constexpr std::size_t kSmallBlock = std::size_t{1} << 12;  // the same where few are wanted at a time
+  static constexpr std::size_t kSmallBlock = std::size_t{1} << 10;  // the same where few are wanted at a time
 
   // Empties `collected`; may throw std::bad_alloc.
   static std::shared_ptr<const Recoded> make(LevelCollector& collected, std::size_t block);

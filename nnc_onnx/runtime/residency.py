@@ -11,7 +11,8 @@ it the choice, depends on the graph alone:
 4. tables that only Gather reads, of which a run needs a few rows;
 5. tensors inside a branch of an If, which may never be needed, are not chosen.
 
-Elsewhere the order is that of the first reader in the graph. A tensor that does not fit is passed over.
+Elsewhere the order is that of the first reader in the graph. A tensor that does not fit is passed over. Those of
+classes 2 and 3 that are tiny beside all others are constants without a budget too, up to :data:`TINY_SHARE`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ _GROUPED, _CONVOLUTION, _ALWAYS, _LOOKUP, _BRANCH = range(5)
 FREE_SHARE = 16
 """One part in this many of all decoded bytes may go to kernels of grouped convolutions beyond the budget."""
 
+TINY_SHARE = 64
+"""The same for all other weights that every run reads: the layer behind a large table, the first convolutions."""
+
 
 class Residency(msgspec.Struct, frozen=True, kw_only=True):
     """The choice for one session.
@@ -52,18 +56,21 @@ class Residency(msgspec.Struct, frozen=True, kw_only=True):
     constant_bytes: int
 
 
-def choose_constants(usage: Usage, packed: Iterable[PackedTensor], budget: int, *, levels: bool = False) -> Residency:
+def choose_constants(
+    usage: Usage, packed: Iterable[PackedTensor], budget: int, *, beside: int = 0, levels: bool = False
+) -> Residency:
     """The tensors of `packed` that become constants within `budget` bytes; members of groups are not counted.
 
     If all fit, all are chosen; else none in branches. With `levels` as many are chosen as leave room for the levels of
-    all others: decoding a tensor at every run costs far more than what a constant gains.
+    all others: decoding a tensor at every run costs far more than what a constant gains. `beside` are the decoded bytes
+    of tensors that are no candidates; shares are of all.
     """
     tensors = [tensor for tensor in packed if tensor.decode.member is None]
     total = sum(tensor.decode.nbytes for tensor in tensors)
     if total <= budget:
         return Residency(constants=frozenset(map(value_of, tensors)), constant_bytes=total)
     left = budget - sum(map(_level_bytes, tensors)) if levels else budget
-    free = total // FREE_SHARE
+    free, tiny = (total + beside) // FREE_SHARE, (total + beside) // TINY_SHARE
     chosen: set[Value] = set()
     spent = 0
     for rank, tensor in _in_order(usage, tensors):
@@ -72,6 +79,8 @@ def choose_constants(usage: Usage, packed: Iterable[PackedTensor], budget: int, 
             left -= more
         elif rank == _GROUPED and tensor.decode.nbytes <= free:
             free -= tensor.decode.nbytes
+        elif rank in (_CONVOLUTION, _ALWAYS) and tensor.decode.nbytes <= tiny:
+            tiny -= tensor.decode.nbytes
         else:
             continue
         spent += tensor.decode.nbytes

@@ -128,8 +128,11 @@ def _partly(source: str | os.PathLike[str] | bytes, budget: int, scan: GraphScan
     model = read_skeleton(source)
     usage = Usage(model.proto.graph)
     tables = row_tables(usage, model)
-    others = [tensor for tensor in packed_tensors(usage) if table_of(tensor) not in tables] if wishes.resident else []
-    chosen: Residency = choose_constants(usage, others, budget, levels=wishes.cache_levels and budget > 0)
+    packed = list(packed_tensors(usage)) if wishes.resident else []
+    others = [tensor for tensor in packed if table_of(tensor) not in tables]
+    beside = sum(tensor.decode.nbytes for tensor in packed if table_of(tensor) in tables)
+    levels = wishes.cache_levels and budget > 0
+    chosen: Residency = choose_constants(usage, others, budget, beside=beside, levels=levels)
     left = max(budget - chosen.constant_bytes, 0)
     return SessionPlan(
         "cache" if left else "lazy",

@@ -134,6 +134,21 @@ def test_rows_asked_for_again_are_not_decoded_again():
     assert (stats().row_misses, stats().row_hits) == (len(i), 4 * len(i))
 
 
+@pytest.mark.parametrize("recode", [True, False])
+def test_few_rows_stay_without_a_budget(recode):
+    """A 32nd of the table, in whole chunks of 16 KiB; what does not fit is made again."""
+    item = table(20000, COLUMNS)
+    run = session(lookup(item), mode="lazy", recode=recode)
+    few, many = np.arange(400), indices_of(3000, rows=20000)
+    for _ in range(3):
+        assert np.array_equal(run.run(None, {"i": few})[0], item.values[few])
+    assert (stats().row_misses, stats().row_hits) == (len(few), 2 * len(few))
+    for _ in range(3):
+        assert np.array_equal(run.run(None, {"i": many})[0], item.values[many])
+    assert stats().row_hits < 2 * len(few) + len(many)
+    assert stats().cache_peak_bytes == 0
+
+
 @pytest.mark.parametrize("budget", [0, 1 << 10, 64 << 10, 300 << 10, 1 << 20])
 def test_rows_stay_within_the_budget(budget):
     item = table(20000, COLUMNS)

@@ -124,6 +124,32 @@ def test_depthwise_kernels_beyond_the_budget_are_few():
     assert len(chosen(made, 0)) == 40 // 16
 
 
+def test_what_is_tiny_beside_the_rest_is_constant():
+    """A 64th of all decoded bytes, tables included, whatever the budget."""
+    packed = [
+        models.Packed("table", models.weights(16000, 16), after="ids"),
+        models.Packed("large", models.weights(16, 1100, seed=1), after="rows"),
+        models.Packed("small", models.weights(1100, 3, seed=2), after="h"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "large"], ["h"]),
+        helper.make_node("MatMul", ["h", "small"], ["y"]),
+    ]
+    made = models.model(
+        nodes,
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("y", FLOAT, None)],
+        packed,
+    )
+    assert chosen(made, 0) == {"small"}
+    usage = Usage(made.graph)
+    small = [tensor for tensor in packed_tensors(usage) if tensor.decode.nbytes == 4 * 1100 * 3]
+    for times, expected in ((62, 0), (63, 1)):
+        beside = times * small[0].decode.nbytes
+        assert len(choose_constants(usage, small, 0, beside=beside).constants) == expected
+
+
 def test_tensor_read_through_other_nodes_counts_by_what_computes():
     packed = [models.Packed("table", models.weights(40, 16)), models.Packed("W", models.weights(16, 16))]
     nodes = [
