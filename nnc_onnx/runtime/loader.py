@@ -80,10 +80,10 @@ class InferenceSession(ort.InferenceSession):  # type: ignore[misc]
         provider_options: as for onnxruntime.
         mode: ``"lazy"``: each weight is decoded when it is used, and dropped; only the small kernels of depthwise
             convolutions and what is tiny beside the rest are constants if `resident`. ``"cache"``: decoded weights
-            within `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast as
-            the plain model and as large. ``"auto"``: cache on the CPU provider, so that a model whose decoded weights
-            fit the budget is eager; eager with any other provider, which would copy each decoded weight to its
-            device at each run. ``"int8"``: matrix products compute on 8-bit weights, approximately, in a quarter of
+            within `cache_bytes` are kept, as constants if `resident`. ``"eager"``: every weight is a constant, as fast
+            as the plain model and as large. ``"auto"``: cache on the CPU provider, so that a model whose decoded
+            weights fit the budget is eager; eager with any other provider, which would copy each decoded weight to
+            its device at each run. ``"int8"``: matrix products compute on 8-bit weights, approximately, in a quarter of
             the memory and faster; see :mod:`nnc_onnx.runtime.integer_weights`.
         cache_bytes: budget for decoded tensors: bytes (int), a fraction of all of them (float, 0 to 1), or
             ``"all"``. ``None``: 64 MiB.
