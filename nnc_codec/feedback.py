@@ -105,6 +105,7 @@ def quantize_feedback(
     lambda_: float = 0.0,
     unary_length: int = 11,
     keep_zeros: bool = False,
+    sweeps: int = 0,
 ) -> Integers:
     """Quantize a tensor so that the outputs of its layer change least.
 
@@ -116,7 +117,8 @@ def quantize_feedback(
         dependent: dependent quantization.
         lambda_: price of a bit, in squared steps of a weight of average importance.
         unary_length: greater-than flags per level of the coder that the bits are counted for.
-        keep_zeros: weights that are zero stay zero, and the others make up for that.
+        keep_zeros: weights that are zero stay zero, and the others make up for that; such tensors are not swept.
+        sweeps: times that every weight is decided again, knowing the errors of all others, later ones too.
 
     Returns:
         The integers, flat in raster order; multiples if `dependent`.
@@ -125,15 +127,49 @@ def quantize_feedback(
         InvalidArgumentError: a weight is not finite or does not fit, or sizes do not match.
     """
     flat = weights.reshape(-1)
-    out = np.empty(flat.size, np.int32)
-    status = _native.quantize_feedback(
-        weights=flat, rows=feedback.rows, cols=feedback.cols, across=feedback.across,
-        groups=len(feedback.factors), feedback=feedback.factors.reshape(-1), importance=feedback.importance.reshape(-1),
-        dq=dependent, unary_length=unary_length, step=step_of(qp, qp_density), lambda_=lambda_, out=out,
-        keep_zeros=keep_zeros,
-    )  # fmt: skip
-    check(status)
-    return out
+    step = step_of(qp, qp_density)
+
+    def decided(values: Floats, known: Feedback, pull: Floats | None) -> Integers:
+        out = np.empty(flat.size, np.int32)
+        status = _native.quantize_feedback(
+            weights=values, rows=known.rows, cols=known.cols, across=known.across,
+            groups=len(known.factors), feedback=known.factors.reshape(-1), importance=known.importance.reshape(-1),
+            dq=dependent, unary_length=unary_length, step=step, lambda_=lambda_, out=out, keep_zeros=keep_zeros,
+            pull=pull,
+        )  # fmt: skip
+        check(status)
+        return out
+
+    levels = decided(flat, feedback, None)
+    if sweeps and not keep_zeros:
+        moments = _moments(feedback)
+        symmetric = _symmetric(feedback, moments)
+        for _ in range(sweeps):
+            values = levels.astype(np.float32) * np.float32(step)
+            levels = decided(values, symmetric, _pull(symmetric, flat - values))
+    return levels
+
+
+def _moments(feedback: Feedback) -> npt.NDArray[np.float32]:
+    """The second moments that were factorised, in the unit of the importance."""
+    upper = feedback.factors + np.eye(feedback.factors.shape[1], dtype=np.float32)
+    return np.asarray((upper * feedback.importance[:, None, :]) @ upper.transpose(0, 2, 1), np.float32)
+
+
+def _symmetric(feedback: Feedback, moments: npt.NDArray[np.float32]) -> Feedback:
+    """What changes of weights add to the effect of changes of others, once all have an error."""
+    diagonal = np.einsum("gii->gi", moments)
+    factors = moments / diagonal[:, None, :]
+    return feedback._replace(factors=factors, importance=diagonal.clip(_LEAST_IMPORTANCE, _MOST_IMPORTANCE))
+
+
+def _pull(symmetric: Feedback, errors: Floats) -> Floats:
+    """Where errors of a tensor want every weight to be, from where it is."""
+    matrix = errors.reshape(symmetric.rows, symmetric.cols)
+    if symmetric.across:
+        return np.ascontiguousarray(symmetric.factors[0].T @ matrix).reshape(-1)
+    grouped = matrix.reshape(len(symmetric.factors), -1, symmetric.cols)
+    return np.ascontiguousarray(grouped @ symmetric.factors).reshape(-1)
 
 
 def sparsify_feedback(weights: Floats, feedback: Feedback, zero: npt.NDArray[np.bool_]) -> Floats:

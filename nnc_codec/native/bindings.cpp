@@ -255,20 +255,21 @@ NB_MODULE(_native, m) {
   m.def(
       "quantize_feedback",
       [](Floats weights, std::uint64_t rows, std::uint64_t cols, bool across, std::uint64_t groups, Floats feedback,
-         Floats importance, bool dq, std::uint32_t unary_length, float step, float lambda, IntsOut out, bool keep_zeros) {
-        const FeedbackProblem problem{weights.data(),  rows, cols, across, groups, feedback.data(), importance.data(),
-                                      keep_zeros};
+         Floats importance, bool dq, std::uint32_t unary_length, float step, float lambda, IntsOut out, bool keep_zeros,
+         std::optional<Floats> pull) {
+        const FeedbackProblem problem{weights.data(),    rows,       cols, across, groups, feedback.data(),
+                                      importance.data(), keep_zeros, pull ? pull->data() : nullptr};
         const std::uint64_t n = across ? rows : cols;
         if (!n || n > kMostReduced || rows > weights.size() || cols > weights.size() || groups > rows ||
             weights.size() != rows * cols || weights.size() != out.size() || importance.size() != groups * n ||
-            feedback.size() != groups * n * n)
+            feedback.size() != groups * n * n || (pull && pull->size() != weights.size()))
           return to_python(size_mismatch());
         return to_python(
             guarded([&] { return quantize_feedback(problem, dq, unary_length, step, lambda, out.data()); }));
       },
       nb::kw_only(), nb::arg("weights"), nb::arg("rows"), nb::arg("cols"), nb::arg("across"), nb::arg("groups"),
       nb::arg("feedback"), nb::arg("importance"), nb::arg("dq"), nb::arg("unary_length"), nb::arg("step"),
-      nb::arg("lambda_"), nb::arg("out"), nb::arg("keep_zeros") = false);
+      nb::arg("lambda_"), nb::arg("out"), nb::arg("keep_zeros") = false, nb::arg("pull") = nb::none());
   m.def("has_avx2", &has_avx2);
   m.def("has_avx512", &has_avx512);
   m.def("use_portable_kernels", &use_portable_kernels, nb::arg("portable"));

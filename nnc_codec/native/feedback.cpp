@@ -228,6 +228,7 @@ class Search {
       const float* const importance = p_.importance + group * n;
       scaled(p_.weights + y * n, n, original.data());
       target = original;
+      if (p_.pull) pulled(p_.pull + y * n, n, target.data());
       if (dependent) {
         row_along<Kernel>(n, feedback, importance, original.data(), target.data());
       } else {
@@ -248,6 +249,7 @@ class Search {
     std::vector<float> original(n * rows);
     scaled(p_.weights, n * rows, original.data());
     std::vector<float> target(original);
+    if (p_.pull) pulled(p_.pull, n * rows, target.data());
     std::vector<float> errors(kDelay * n);
     std::vector<float> column(kDelay);
     for (std::size_t top = 0; top < rows; top += kDelay) {
@@ -269,6 +271,18 @@ class Search {
  private:
   void scaled(const float* w, std::size_t n, float* to) const {
     for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<float>(scale_ * static_cast<double>(w[i]));
+  }
+
+  void pulled(const float* pull, std::size_t n, float* target) const {
+    for (std::size_t i = 0; i < n; ++i) target[i] += static_cast<float>(scale_ * static_cast<double>(pull[i]));
+  }
+
+  // A change d of a weight that the others pull by c costs (d + c)^2 - c^2, and open decisions pull on every path differently.
+  void discount(const float* wanted, float original, float importance) {
+    for (int s = 0; s < 8; ++s) {
+      const float c = bounded(wanted[s]) - original;
+      at_.cost[s] -= importance * (c * c);
+    }
   }
 
   void take(std::int32_t q) {
@@ -341,6 +355,7 @@ class Search {
         const float f = feedback[(first + i - before) * n + x];
         for (int s = 0; s < 8; ++s) wanted[s] += f * at_.error[i][s];
       }
+      if (p_.pull) discount(wanted, original[x], importance[x]);
       extend<Kernel>(original[x], wanted, importance[x]);
     }
   }
@@ -399,6 +414,8 @@ Status quantize_feedback(const FeedbackProblem& p, bool dependent, std::uint32_t
       !std::all_of(p.importance, p.importance + p.groups * n, fair))
     return {Code::invalid_argument, "second moments are not finite or too uneven", 0};
   const std::size_t count = static_cast<std::size_t>(p.rows * p.cols);
+  if (p.pull && !std::all_of(p.pull, p.pull + count, [](float v) { return std::isfinite(v); }))
+    return {Code::invalid_argument, "pull is not finite", 0};
   if (!trellis_fits(p.weights, count, step)) return {Code::invalid_argument, "a quantized weight does not fit 32 bits", 0};
   TensorCoding coding;
   coding.dq = dependent;

@@ -21,6 +21,9 @@ struct FeedbackProblem {
   const float* feedback = nullptr;    // groups * n * n; only i < j is read; n is the reduced dimension
   const float* importance = nullptr;  // groups * n
   bool keep_zeros = false;            // weights that are zero stay zero
+  // For another look at what is quantized already: `weights` are its values, e the changes, feedback[i][j] = H[i][j] / H[j][j]
+  // and importance[j] = H[j][j]; pull[j] is (H e')[j] / H[j][j] for the errors e' so far, in the unit of the weights.
+  const float* pull = nullptr;        // rows * cols
 };
 
 // Minimises loss + lambda * bits, greedily along the reduced dimension. `dependent` follows the trellis of dependent

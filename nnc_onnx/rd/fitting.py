@@ -17,7 +17,7 @@ from .feedback import FeedbackCoder
 from .goals import Metric
 from .network import Network, Weight
 from .sensitivity import capped
-from .tolerance import Limits
+from .tolerance import Limits, Tried, coarsest_kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,13 @@ MOST_CHECKS = 5
 """Times that all weights together are quantized and run to find out how far the plan is off."""
 
 MOST_STEPS = 8
-"""Steps towards finer weights until the outputs change little enough."""
+"""Plans tried for the limits of a model."""
+
+ENOUGH = 4
+"""Plans tried before the limits are taken for met; one measured change alone is off by some dB."""
+
+NEAR = 0.3
+"""A plan this many dB from where the limits are expected to be met is good enough."""
 
 TOLERANCE = 1.25
 """A plan is good enough if the outputs change by at most this factor more or less than the goal says."""
@@ -161,7 +167,7 @@ def settled(study: Study, fit: Fit, options: PackOptions, executor: Executor) ->
 
 
 def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> Fit:
-    """The smallest choice found that keeps the limits of the model.
+    """The smallest choice that keeps the limits of the model.
 
     Args:
         study: the model.
@@ -169,16 +175,22 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
         options: as for :func:`try_choice`.
         executor: likewise.
     """
-    noise, finest = study.limits.noise + shift, FINEST + shift
+    coarsest, finest = study.limits.noise + shift, FINEST + shift
+    tried: list[Tried] = []
+    fits: list[Fit] = []
+    noise = coarsest
     for _ in range(MOST_STEPS):
         choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
         change, _, values = try_choice(study, choice, options, executor)
-        excess = study.limits.excess(choice.noise, 10 * math.log10(max(change, _NO_CHANGE)), shift)
-        if excess <= 0 or noise <= finest:
+        tried.append(Tried(noise, choice.noise, 10 * math.log10(max(change, _NO_CHANGE))))
+        fits.append(Fit(choice, change, fed_back(study, values)))
+        noise = coarsest_kept(study.limits, shift, tried, coarsest, finest)
+        if any(abs(noise - point.asked) <= NEAR for point in tried[-ENOUGH:]) and (
+            len(tried) >= ENOUGH or noise == coarsest
+        ):
             break
-        # Rounded, so that the last digits of the outputs do not matter.
-        noise = max(noise - max(round(2 * min(excess, _LARGEST_EXCESS)) / 2, 0.5), finest)
-    return Fit(choice, change, fed_back(study, values))
+    nearest = min(range(len(tried)), key=lambda number: abs(tried[number].asked - noise))
+    return fits[nearest]
 
 
 def fit_metric(study: Study, max_drop: float, metric: Metric, options: PackOptions, executor: Executor) -> Fit:

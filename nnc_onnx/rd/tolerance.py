@@ -63,6 +63,8 @@ SIGNAL_SHARE = 0.25
 """Output values per input value from which on an output is taken for a signal."""
 
 _OUTPUT_WEIGHT = 2
+_REACH = 3.0
+_GRID = 8
 _RECURRENT = frozenset({"GRU", "LSTM", "Loop", "RNN", "Scan"})
 
 
@@ -100,6 +102,50 @@ class Limits(NamedTuple):
         weight = 1 + _OUTPUT_WEIGHT
         both = (noise + _OUTPUT_WEIGHT * change - self.together) / weight
         return max(both, change - self.change) - shift
+
+
+class Tried(NamedTuple):
+    """A plan that was tried.
+
+    Attributes:
+        asked: mean error of a weight that was asked for, in dB.
+        noise: that of the plan.
+        change: of the outputs, in dB.
+    """
+
+    asked: float
+    noise: float
+    change: float
+
+
+def expected_change(tried: Sequence[Tried], asked: float) -> float:
+    """Change of the outputs to be expected of a plan, in dB.
+
+    Where a model says one number, or two, rounding decides whether it moves by much or by little, and plans alike
+    differ by ten dB. Errors of weights and changes of outputs grow together on the whole, so all plans tell about all,
+    the more the nearer.
+    """
+    weights = [1 / (1 + ((point.asked - asked) / _REACH) ** 2) for point in tried]
+    found = sum(weight * (point.change + asked - point.asked) for weight, point in zip(weights, tried, strict=True))
+    return found / sum(weights)
+
+
+def coarsest_kept(limits: Limits, shift: float, tried: Sequence[Tried], coarsest: float, finest: float) -> float:
+    """The coarsest error of weights to ask for with which the limits are expected to be kept.
+
+    Args:
+        limits: of the model.
+        shift: dB added to them.
+        tried: plans.
+        coarsest, finest: range of the error, in dB; the finest if none keeps them.
+    """
+    steps = max(math.ceil((coarsest - finest) * _GRID), 0)
+    for step in range(steps + 1):
+        # On a grid, so that the last digits of the outputs do not matter.
+        asked = max(coarsest - step / _GRID, finest)
+        if limits.excess(asked, expected_change(tried, asked), shift) <= 0:
+            return asked
+    return finest
 
 
 def limits_of(

@@ -192,3 +192,56 @@ def test_sizes_have_to_fit() -> None:
             quantize_feedback(array, feedback, 0, 2, dependent=True)
     with pytest.raises(InvalidArgumentError):
         quantize_feedback(weights(4, 8), feedback._replace(rows=2**40, cols=2**24), 0, 2, dependent=True)
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("price", [0.0, 0.2])
+def test_another_look_pays(price: float, dependent: bool, across: bool) -> None:
+    array = weights(192, 160)
+    second = moments(1, 192 if across else 160, seed=2, rows=60)
+    feedback = feedback_of(second, *array.shape, across=across)
+    once, twice = (
+        quantize_feedback(array, feedback, -4, 2, dependent=dependent, lambda_=price, sweeps=n) for n in (0, 1)
+    )
+    before, after = (
+        loss(array - levels.reshape(array.shape) * step_of(-4), second, across) for levels in (once, twice)
+    )
+    assert after < before
+
+
+def test_another_look_without_a_price_never_does_harm() -> None:
+    array = weights(60, 25)
+    second = moments(3, 25)
+    feedback = feedback_of(second, 60, 25, across=False, damping=0.0)
+    found = [quantize_feedback(array, feedback, -4, 2, dependent=False, sweeps=n) for n in range(4)]
+    losses = [loss(array - levels.reshape(array.shape) * step_of(-4), second, False) for levels in found]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[3] < losses[0]
+
+
+@pytest.mark.skipif(not _native.has_avx2(), reason="only portable kernels on this machine")
+@pytest.mark.parametrize("across", [False, True])
+def test_portable_kernels_look_again_alike(across: bool) -> None:
+    array = weights(70, 90) * np.float32(3)
+    feedback = feedback_of(moments(1, 70 if across else 90), *array.shape, across=across)
+    fast = quantize_feedback(array, feedback, -6, 2, dependent=True, lambda_=0.15, sweeps=1)
+    _native.use_portable_kernels(True)
+    try:
+        slow = quantize_feedback(array, feedback, -6, 2, dependent=True, lambda_=0.15, sweeps=1)
+    finally:
+        _native.use_portable_kernels(False)
+    np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("across", [False, True])
+def test_wild_factors_are_looked_at_again(dependent: bool, across: bool) -> None:
+    array = weights(40, 40)
+    factors = np.triu(np.full((1, 40, 40), 3e4, np.float32), 1)
+    feedback = Feedback(40, 40, across, factors, np.ones((1, 40), np.float32))
+    try:
+        levels = quantize_feedback(array, feedback, 0, 2, dependent=dependent, lambda_=0.1, sweeps=2)
+    except InvalidArgumentError:
+        return
+    assert np.abs(levels.astype(np.int64)).max() <= 2**30 + 4
