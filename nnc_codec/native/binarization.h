@@ -1,11 +1,13 @@
 // Levels to bins: one walk over a tensor in coding order, used by the encoder and by the parameter-set search.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 
 #include "contexts.h"
 #include "cpu.h"
+#include "encoder_model.h"
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -46,22 +48,63 @@ inline void emit_magnitude(Emit& emit, const ContextLayout& c, const LevelContex
   emit.bypass(static_cast<std::uint32_t>(magnitude - reached), p);
 }
 
-// The greater-than flags of small magnitudes as lists of bin_of(), so that a level becomes bins without a branch.
+// The model of equiprobable bins in lists, one behind those of the layout.
+inline std::uint32_t equiprobable(const ContextLayout& c) { return c.count; }
+
+// The greater-than flags of small magnitudes as lists of bin_of(), so that a level becomes bins without a branch. For
+// unary lengths up to kLongest the magnitude after the last one in the table stands for all that have a remainder.
 struct MagnitudeBins {
   static constexpr std::uint32_t kLongest = 16;
   std::uint32_t largest;  // magnitude in the table
-  std::uint8_t count[kLongest + 1];
-  std::uint16_t list[2][kLongest + 1][kLongest];  // by sign and magnitude
+  std::uint8_t count[kLongest + 2];
+  std::uint16_t list[2][kLongest + 2][kLongest];  // by sign and magnitude
 
   explicit MagnitudeBins(const ContextLayout& c, std::uint32_t unary) : largest(std::min(unary, kLongest)), count(), list() {
-    for (std::uint32_t m = 1; m <= largest; ++m) {
-      count[m] = static_cast<std::uint8_t>(m);
+    for (std::uint32_t m = 1; m <= largest + 1; ++m) {
+      count[m] = static_cast<std::uint8_t>(std::min(m, largest));
       for (std::uint32_t negative = 0; negative < 2; ++negative)
-        for (std::uint32_t j = 0; j < m; ++j)
+        for (std::uint32_t j = 0; j < count[m]; ++j)
           list[negative][m][j] = bin_of(c.gt + 2 * j + negative, j + 1 < m);
     }
   }
 };
+
+// The remainders of magnitudes likewise.
+class RemainderBins {
+ public:
+  static constexpr std::uint32_t kTop = 510;       // largest remainder
+  static constexpr std::uint32_t kBins = 8 + 1 + 8;  // most bins, and all that is written
+
+  explicit RemainderBins(const ContextLayout& c) : esc_(c.esc), base_(bin_of(equiprobable(c), 0)), more_() {
+    for (std::uint32_t k = 0; k < kBits; ++k) more_[k] = bin_of(c.esc + k, 1);
+  }
+  // Returns the length of the suffix, of equiprobable bins; the prefix is one longer.
+  NNC_INLINE unsigned write(std::uint32_t remainder, std::uint16_t* list) const {
+    const unsigned p = 31u - static_cast<unsigned>(__builtin_clz(remainder + 1));
+    std::memcpy(list, more_, sizeof more_);
+    list[p] = bin_of(esc_ + p, 0);
+    const std::uint16_t* const bits = kByteBits[((remainder + 1) << (kBits - p)) & 0xffu].data();
+    for (std::uint32_t i = 0; i < kBits; ++i) list[p + 1 + i] = bits[i] | base_;
+    return p;
+  }
+
+ private:
+  static constexpr std::uint32_t kBits = 8;
+  // A byte's bits, most significant first.
+  using ByteBits = std::array<std::array<std::uint16_t, kBits>, 256>;
+  static constexpr ByteBits make_byte_bits() {
+    ByteBits t{};
+    for (std::uint32_t byte = 0; byte < 256; ++byte)
+      for (std::uint32_t i = 0; i < kBits; ++i) t[byte][i] = byte >> (kBits - 1 - i) & 1u;
+    return t;
+  }
+  static const ByteBits kByteBits;
+
+  std::uint32_t esc_;
+  std::uint16_t base_;
+  std::uint16_t more_[kBits];
+};
+inline constexpr RemainderBins::ByteBits RemainderBins::kByteBits = make_byte_bits();
 
 // Which of up to 64 integers are not zero.
 inline std::uint64_t nonzero(const std::int32_t* values, unsigned count) {
@@ -84,7 +127,9 @@ template <bool Trial, bool DQ, class Emit>
 class PlainLevels {
  public:
   PlainLevels(const ContextLayout& layout, std::uint32_t unary, Emit& emit)
-      : c_(layout), unary_(unary), table_(layout, unary), emit_(emit) {}
+      : c_(layout), unary_(unary), table_(layout, unary), remainders_(layout), emit_(emit) {
+    first_far_ = unary > MagnitudeBins::kLongest ? table_.largest + 1 : unary + RemainderBins::kTop + 2;
+  }
 
   std::uint32_t state() const { return at_.state; }
   void forget() { at_.neighbour = 0; }
@@ -172,38 +217,40 @@ class PlainLevels {
     const std::uint32_t sig = c_.sig + 3 * at.state + at.neighbour;
     const std::uint32_t sign = c_.sign + at.neighbour;
     if (DQ) at.state = kNextState[at.state][level & 1];
-    if (__builtin_expect(magnitude > table_.largest, 0)) {
-      far(sig, sign, magnitude, negative, at.n);
-      at.n = 0;
-      at.neighbour = 2 - negative;
-      return;
-    }
     const std::uint32_t some = magnitude != 0;
-    list_[at.n] = bin_of(sig, some);
-    list_[at.n + 1] = bin_of(sign, negative);
-    std::memcpy(list_ + at.n + 2, table_.list[negative][magnitude], sizeof table_.list[0][0]);
-    at.n += 1 + some + table_.count[magnitude];
     at.neighbour = some << (1 - negative);
+    std::uint16_t* const list = list_ + at.n;
+    list[0] = bin_of(sig, some);
+    list[1] = bin_of(sign, negative);
+    const std::uint32_t listed = std::min(magnitude, table_.largest + 1);
+    std::memcpy(list + 2, table_.list[negative][listed], sizeof table_.list[0][0]);
+    at.n += 1 + some + table_.count[listed];
+    if (magnitude > table_.largest) {
+      if (magnitude >= first_far_) return far(magnitude, negative, at);
+      const unsigned suffix = remainders_.write(magnitude - unary_ - 1, list_ + at.n);
+      at.n += suffix + 1 + (Trial ? 0 : suffix);  // the search knows what equiprobable bins cost
+    }
     if (__builtin_expect(at.n > kFull, 0)) {
       emit_.bins(list_, at.n);
       at.n = 0;
     }
   }
-  // A level beyond the table, after `n` bins in the list.
-  void far(std::uint32_t sig, std::uint32_t sign, std::uint32_t magnitude, bool negative, std::size_t n) {
-    emit_.bins(list_, n);
-    emit_.bin(sig, true);
-    emit_.bin(sign, negative);
+  // A level beyond the tables, whose first flags are in the list.
+  void far(std::uint32_t magnitude, bool negative, Place& at) {
+    emit_.bins(list_, at.n - table_.largest);
+    at.n = 0;
     emit_magnitude(emit_, c_, nullptr, magnitude, negative, unary_, ~std::uint64_t{0});
   }
 
   ContextLayout c_;
   std::uint32_t unary_;
   MagnitudeBins table_;
+  RemainderBins remainders_;
+  std::uint32_t first_far_;  // magnitude beyond both
   Emit& emit_;
   Place at_;
   std::uint64_t run_ = 0;  // zeros after a zero that are not handed on yet
-  std::uint16_t list_[kFull + kRun + 2 + MagnitudeBins::kLongest];
+  std::uint16_t list_[kFull + kRun + 2 + MagnitudeBins::kLongest + RemainderBins::kBins];
 };
 
 template <bool Trial, bool DQ, class Emit>

@@ -47,10 +47,4 @@ struct alignas(32) Model {
   }
 };
 
-// A bin to be coded: its model, by index, and its value. The index stands where it is the model's offset in memory; the
-// 1,111 models of the longest cabac_unary_length fit.
-inline constexpr unsigned kBinBits = 5;
-static_assert(sizeof(Model) == std::size_t{1} << kBinBits, "offsets of models are made from their indices without a shift");
-inline std::uint16_t bin_of(std::uint32_t model, unsigned bit) { return static_cast<std::uint16_t>(model << kBinBits | bit); }
-
 }  // namespace nnc

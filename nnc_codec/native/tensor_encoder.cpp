@@ -10,7 +10,7 @@ namespace nnc {
 // Takes the bins of a walk to the coder.
 class BinWriter {
  public:
-  BinWriter(PayloadEncoder& owner, std::vector<Model>& models) : owner_(owner), models_(models) {}
+  BinWriter(PayloadEncoder& owner, std::vector<EncoderModel>& models) : owner_(owner), models_(models) {}
 
   void bin(std::uint32_t model, bool bit) { owner_.coder_.bin(models_[model], bit); }
   void bypass(std::uint32_t value, unsigned bits) { owner_.coder_.bypass(value, bits); }
@@ -27,14 +27,14 @@ class BinWriter {
     owner_.coder_.zeros(models_.data(), cycle, length, count);
   }
   void block_row(std::uint32_t state) {
-    for (Model& m : models_) m.restart();
+    for (std::size_t i = 0; i + 1 < models_.size(); ++i) models_[i].restart();
     owner_.coder_.clamp();
     owner_.mark(state, true);
   }
 
  private:
   PayloadEncoder& owner_;
-  std::vector<Model>& models_;
+  std::vector<EncoderModel>& models_;
 };
 
 void PayloadEncoder::write_qp(std::int32_t qp_delta, unsigned bits) {
@@ -48,8 +48,9 @@ void PayloadEncoder::mark(std::uint32_t state, bool listed) {
 Status PayloadEncoder::write_tensor(const TensorCoding& coding, const EncodeOptions& options,
                                     const std::int32_t* values) {
   const ContextLayout layout(coding.unary_length);
-  std::vector<Model> models(layout.count);
-  for (Model& m : models) m.load(0);
+  std::vector<EncoderModel> models(layout.count + 1);
+  for (EncoderModel& m : models) m.load(0);
+  models[equiprobable(layout)].fix();
   sets_.assign(layout.count, 0);
   std::vector<std::uint8_t> skip;
   const bool hist_on = coding.codes_tools() && options.hist_on && coding.history;
