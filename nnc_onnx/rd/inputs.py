@@ -2,7 +2,7 @@
 
 Sizes come from the graph where it says them, else from those that are common for the kind of input; the values
 from what reads them: indices of tables, constants that an input is compared with, names such as ``mask``.
-Pictures are made of overlapping rectangles, sounds of tones and of noise whose power falls with frequency; white noise
+Pictures are scenes and writing (``pictures.py``), sounds tones and noise whose power falls with frequency; white noise
 ranks the weights of networks for pictures much worse.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import CannotRunError
 from .network import Feed, Network
+from .pictures import picture
 from .random import Random
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ SERIES = 128
 """Length of a series of vectors whose length is free: long enough for recurrent states to get to where they stay."""
 
 PICTURE_SIZES = ((224, 224), (48, 192), (32, 128), (256, 256), (64, 64), (512, 512), (640, 640), (28, 28), (128, 128))
-"""Height and width of pictures whose size is free; the first that the model accepts is taken."""
+"""Height and width of pictures whose size is free; the first that the model accepts is taken, of those as wide as
+lines of writing if it narrows heights more than widths, as readers of lines do."""
 
 SIGNAL_SIZES = (576, 512, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
 """Length of signals whose length is free; the first that the model accepts is taken. Voice detectors take 512 samples
@@ -105,7 +107,9 @@ class Synthetic:
         """Sizes to try: pictures vary if there is one with a free size, signals likewise."""
         free_picture = any(_is_picture(i) and not all(_known(d) for d in i.dims[2:]) for i in self.inputs)
         free_signal = any(_is_signal(i) and not _known(i.dims[-1]) for i in self.inputs)
-        pictures = PICTURE_SIZES if free_picture else PICTURE_SIZES[:1]
+        pictures: Sequence[tuple[int, int]] = PICTURE_SIZES if free_picture else PICTURE_SIZES[:1]
+        if free_picture and _reads_lines(self._network.hollow.graph):
+            pictures = sorted(pictures, key=lambda size: size[1] == size[0])
         signals = SIGNAL_SIZES if free_signal else SIGNAL_SIZES[:1]
         return itertools.product(pictures, signals)
 
@@ -136,6 +140,17 @@ def _is_signal(value: Input) -> bool:
     """Samples over time: the last dimension is a length, not a number of features."""
     rank = len(value.dims)
     return value.dtype.kind == "f" and (rank in (1, 2) or (rank == 3 and value.dims[1] == 1))
+
+
+def _reads_lines(graph: onnx.GraphProto) -> bool:
+    """Whether the strides of a network divide heights by more than widths."""
+    tall = broad = 1
+    for node in graph.node:
+        if node.op_type in ("AveragePool", "Conv", "MaxPool"):
+            strides = next((tuple(a.ints) for a in node.attribute if a.name == "strides"), ())
+            if len(strides) == 2:
+                tall, broad = tall * max(strides[0], 1), broad * max(strides[1], 1)
+    return tall > broad
 
 
 def describe(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> Input:
@@ -242,14 +257,14 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
             picked = random.integers(shape, value.choices.size)
             return value.choices[picked].astype(value.dtype)
         if _is_picture(value):
-            return ((_pictures(random, shape) + 1) * np.float32(127.5)).clip(0, 255).astype(value.dtype)
+            return ((_pictures(random, shape, seed) + 1) * np.float32(127.5)).clip(0, 255).astype(value.dtype)
         return random.integers(shape, 256 if value.dtype.itemsize != 1 or value.dtype.kind == "u" else 128).astype(
             value.dtype
         )
     if not shape or value.dtype.kind != "f":
         return np.full(shape, value.choices[0] if value.choices.size else 1, value.dtype)
     if _is_picture(value):
-        return _pictures(random, shape).astype(value.dtype)
+        return _pictures(random, shape, seed).astype(value.dtype)
     if not _is_signal(value):
         return _series(random, shape, seed).astype(value.dtype)
     sound = random.signal(shape, int(len(shape) > 1))
@@ -276,13 +291,13 @@ def _series(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
     return made * np.float32(0.3 + 1.7 * spread) + offsets
 
 
-def _pictures(random: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _pictures(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """Pictures with the channels where they are likely to be: in front of height and width, or behind."""
     behind = len(shape) == 4 and shape[-1] in _PICTURE_CHANNELS and shape[1] not in _PICTURE_CHANNELS
     front = (*shape[:-3], shape[-1], *shape[-3:-1]) if behind else shape
     channels, height, width = front[-3:]
     count = math.prod(front[:-3])
-    made = np.stack([random.leaves((channels, height, width)) for _ in range(count)]).reshape(front)
+    made = np.stack([picture(random, (channels, height, width), seed) for _ in range(count)]).reshape(front)
     return np.moveaxis(made, -3, -1) if behind else made
 
 

@@ -18,8 +18,7 @@ _BYTES = 8
 _MEAN = _BYTES * 127.5
 _DEVIATION = math.sqrt(_BYTES * (256**2 - 1) / 12)
 _OCTAVES = 6
-_LEAVES = 200
-_GRAIN = 0.03
+_ONE = 1 << 16
 
 
 class Random:
@@ -32,6 +31,11 @@ class Random:
         """Integers from 0 up to `stop` (at most 2**32), uniformly distributed but for a bias below stop / 2**32."""
         words = self._words(shape) >> np.uint64(32)
         return ((words * np.uint64(stop)) >> np.uint64(32)).astype(np.int64)
+
+    def between(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float32]:
+        """Numbers from `low` to below `high`, uniformly distributed."""
+        made: NDArray[np.float32] = (low + (high - low) / _ONE * self.integers(shape, _ONE)).astype(np.float32)
+        return made
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Nearly normal numbers of mean 0 and variance 1: each the sum of eight random bytes."""
@@ -59,25 +63,6 @@ class Random:
             total += layer[tuple(slice(size) for size in shape)]
             layers += 1
         return (total / np.float32(math.sqrt(layers))).astype(np.float32)
-
-    def leaves(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-        """A picture of rectangles that lie over each other: values from -1 to 1, channels first.
-
-        Rectangles of all sizes, from two pixels to the whole picture, give the edges, the flat areas and the fall
-        of power with frequency that natural pictures have ("dead leaves"); channels differ by a tint.
-        """
-        channels, height, width = shape
-        octaves = max((max(height, width) - 1).bit_length(), 2)
-        sizes = 2 << self.integers((_LEAVES,), octaves - 1)
-        spans = 1 + (self.integers((_LEAVES, 2), 1 << 16) * (2 * sizes[:, None]) >> 16)
-        starts = (self.integers((_LEAVES, 2), 1 << 16) * (spans + np.array((height, width))) >> 16) - spans
-        greys = self.integers((_LEAVES, 1), 256) + self.integers((_LEAVES, channels), 102) - 51
-        colours = ((greys.clip(0, 255) - 127.5) / 127.5).astype(np.float32)
-        picture = np.zeros(shape, np.float32)
-        for (top, left), (tall, broad), colour in zip(starts, spans, colours, strict=True):
-            rows, columns = slice(max(top, 0), max(top + tall, 0)), slice(max(left, 0), max(left + broad, 0))
-            picture[:, rows, columns] = colour[:, None, None]
-        return picture + self.normal(shape) * np.float32(_GRAIN)
 
     def tone(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Voiced sound of variance 1 along the last dimension: a sawtooth, whose overtones fall like a voice's."""
