@@ -22,6 +22,11 @@ STEPS = 16
 LARGEST = 16.0
 """Deviations above this, and outputs that are no longer finite, count as this."""
 
+MANY = 64
+"""Numbers in one output from which their power is taken about their mean. A map that says "nothing here" almost
+everywhere has large numbers all over it, and next to those all changes look small."""
+
+_LEAST_SPREAD = 1e-3
 _PROBABILITY_FLOOR = 1e-6
 _DISTRIBUTION_FLOOR = 1e-6
 _SUM_TOLERANCE = 1e-3
@@ -37,7 +42,7 @@ class _Part(NamedTuple):
         axis: along which it is taken apart.
         entries: of that axis that belong to the part; ``None`` for the whole output.
         reference: values as seen, one array per run.
-        power: of all of them.
+        power: of all of them, about their mean if there are :data:`MANY`.
     """
 
     position: int
@@ -111,9 +116,7 @@ class Deviation:
             for name, value in feed.items()
             if value.dtype.kind == "f" and name not in self._fed_in
         )
-        made = sum(
-            value.size for part in self._compared if part.view != "distribution" for value in part.reference
-        )
+        made = sum(value.size for part in self._compared if part.view != "distribution" for value in part.reference)
         return made / given if given else 0.0
 
     def __call__(self, replaced: Mapping[str, NDArray[Any]]) -> float:
@@ -197,7 +200,13 @@ def _seen(value: NDArray[Any], view: View) -> NDArray[Any]:
 def _power(reference: Sequence[NDArray[Any]]) -> float:
     if any(value.dtype.kind != "f" for value in reference):
         return float(sum(value.size for value in reference))
-    return sum(float(np.square(value[np.isfinite(value)]).sum()) for value in reference)
+    finite = [value[np.isfinite(value)] for value in reference]
+    power = sum(float(np.square(value).sum()) for value in finite)
+    count = sum(value.size for value in finite)
+    if count < MANY * len(finite):
+        return power
+    mean = sum(float(value.sum()) for value in finite) / count
+    return max(sum(float(np.square(value - mean).sum()) for value in finite), _LEAST_SPREAD * power)
 
 
 def _noise(reference: NDArray[Any], value: NDArray[Any]) -> float:
