@@ -29,9 +29,9 @@ TOKENS_TOGETHER = -16.0
 of them is less robust than what it makes of a text. A sentence encoder keeps its metric with -14 and -6."""
 
 SIGNAL_CHANGE = -20.0
-"""Change of outputs that are signals or maps, relative to how they vary: every number is meant. With "balanced", at -23,
-a detector of objects agrees with itself to 97 %; from there up what a noise suppressor gains moves by 2 % with either
-sign."""
+"""Change of outputs that are signals or maps, relative to how they vary: every number is meant. With
+"balanced", at -23, a detector of objects agrees with itself to 97 %; from there up what a noise suppressor gains moves
+by 2 % with either sign."""
 
 RECURRENT_NOISE = -23.0
 """Mean error of a weight of recurrent models whose errors are not fed back: they go round in the states, which made-up
@@ -44,8 +44,8 @@ COARSEST = -16.0
 """Mean error of a weight of any other model. A classifier of pictures of text begins to suffer at -18."""
 
 ROBUST_NOISE = -11.0
-"""The same for models that are fed tokens only, and for recurrent ones whose errors are fed back. A classifier of bytes and a sentence
-encoder keep their metric at -14, which the preset "balanced" comes to."""
+"""The same for models that are fed tokens only, and for recurrent ones whose errors are fed back. A classifier of
+bytes and a sentence encoder keep their metric at -14, which the preset "balanced" comes to."""
 
 CALIBRATED_CHANGE = -9.0
 """Change of the outputs on real inputs that error feedback has not seen. It decides alone there: what those do not
@@ -61,8 +61,8 @@ CALIBRATED_NOISE = -5.5
 -8 and not at -9. Of signals every number is compared, so their change says all."""
 
 SIGNAL_SHARE = 0.1
-"""Output values per input value from which on an output is taken for a signal or a map: detectors of objects give one for
-seven to two, classifiers less than one for fifty."""
+"""Output values per input value from which on an output is taken for a signal or a map: detectors of objects give one
+for two to seven, classifiers less than one for fifty."""
 
 _OUTPUT_WEIGHT = 2
 _REACH = 3.0
