@@ -118,17 +118,18 @@ class ArithDecoder {
     return false;
   }
 
-  // n <= 32 equiprobable bins, most significant first.
+  // n <= 32 equiprobable bins, most significant first. Up to eight of them are the quotient of what they lie in and the width.
   NNC_INLINE std::uint32_t bypass(unsigned n) {
     std::uint32_t result = 0;
-    const std::uint64_t scaled = static_cast<std::uint64_t>(width_) << kShift;
-    for (; n; --n) {
-      value_ <<= 1;
-      --valid_;
-      const unsigned bit = value_ >= scaled;
-      value_ -= scaled & (0ull - bit);
-      result = (result << 1) | bit;
+    while (n) {
+      const unsigned count = n < 8 ? n : 8;
+      const unsigned scale = kShift - count;
+      const std::uint32_t bits = static_cast<std::uint32_t>(value_ >> scale) / width_;
+      value_ = (value_ - (static_cast<std::uint64_t>(bits * width_) << scale)) << count;
+      valid_ -= static_cast<int>(count);
       refill_if_low();
+      result = result << count | bits;
+      n -= count;
     }
     return result;
   }
@@ -204,6 +205,8 @@ class ArithDecoder {
   std::uint64_t pulled() const {
     return static_cast<std::uint64_t>(position_) * 8 - static_cast<std::uint64_t>(valid_ - 10);
   }
+  // Bits of the data that were not.
+  std::uint64_t left() const { return overrun() ? 0 : static_cast<std::uint64_t>(size_) * 8 - pulled(); }
   // Where to point at in an error: no further than the end of the data.
   std::uint64_t place() const {
     const std::uint64_t end = static_cast<std::uint64_t>(size_) * 8;
@@ -221,6 +224,8 @@ class ArithDecoder {
   }
 
  private:
+  friend class LevelAutomaton;
+
   static constexpr unsigned kSkewed = 48;  // narrowest LPS width of a model that is worth betting on
   static constexpr int kShift = 54;  // one zero bit, then the 9-bit window, then look-ahead
 

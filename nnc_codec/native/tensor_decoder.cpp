@@ -7,6 +7,7 @@ namespace nnc {
 
 namespace {
 
+constexpr std::uint64_t kDecided = 1024;  // levels after which the way to decode them is chosen anew
 constexpr std::size_t kChunk = 4096;  // integers decoded before they are handed on; stays in the first-level cache
 
 // Magnitude above the unary part: exponential-Golomb with one model per prefix position.
@@ -32,6 +33,9 @@ NNC_INLINE std::uint32_t read_remainder(ArithDecoder& a, Model* esc, std::uint32
   return magnitude + a.bypass(k);
 }
 
+// A level of a neighbour_class().
+inline std::int32_t level_of_class(std::uint32_t neighbour) { return neighbour == 0 ? 0 : neighbour == 1 ? -1 : 1; }
+
 // Integer that a level stands for in a state, 2 * level - sgn(level) * (state & 1), without overflow traps.
 inline std::int32_t multiple_of(std::int32_t level, std::uint32_t state) {
   const std::uint32_t twice = static_cast<std::uint32_t>(level) * 2u;
@@ -42,7 +46,7 @@ inline std::int32_t multiple_of(std::int32_t level, std::uint32_t state) {
 }  // namespace
 
 TensorDecoder::TensorDecoder(ArithDecoder& decoder, const TensorCoding& coding)
-    : decoder_(decoder), coding_(coding), layout_(coding.unary_length) {
+    : decoder_(decoder), coding_(coding), layout_(coding.unary_length), automaton_(layout_) {
   plain_ = coding.dq ? &TensorDecoder::plain<true> : &TensorDecoder::plain<false>;
 #ifdef NNC_AVX2
   if (has_avx2()) plain_ = coding.dq ? &TensorDecoder::plain_avx2<true> : &TensorDecoder::plain_avx2<false>;
@@ -50,8 +54,8 @@ TensorDecoder::TensorDecoder(ArithDecoder& decoder, const TensorCoding& coding)
 }
 
 Status TensorDecoder::read_head() {
-  models_.resize(layout_.count);
-  for (Model& m : models_) m.load(0);
+  Model* const models = automaton_.models();
+  for (std::uint32_t i = 0; i < layout_.count; ++i) models[i].load(0);
   if (coding_.codes_tools()) {
     if (coding_.parent_present || coding_.temporal()) hist_on_ = decoder_.bypass(1) != 0;
     if (hist_on_ && !coding_.history) return {Code::unsupported, "hist_dep_sig_prob_enabled_flag without a history map", decoder_.place()};
@@ -61,17 +65,19 @@ Status TensorDecoder::read_head() {
       // that the caller's expansion limit has to stop before it gets here.
       skip_.resize(coding_.rows);
       for (std::uint64_t y = 0; y < coding_.rows; ++y) {
-        skip_[y] = static_cast<std::uint8_t>(decoder_.bin(models_[layout_.row]));
+        skip_[y] = static_cast<std::uint8_t>(decoder_.bin(models[layout_.row]));
         if ((y & 0xfff) == 0xfff && decoder_.overrun()) return {Code::truncated, "row_skip_list", decoder_.place()};
       }
     }
   }
-  Model& idf = models_[layout_.idf];
+  Model& idf = models[layout_.idf];
   for_each_signalled(coding_, hist_on_, layout_, [&](std::uint32_t model) {
     const unsigned set = decoder_.bin(idf) ? 1 + decoder_.bypass(3) : 0;
-    models_[model].load(set);
+    models[model].load(set);
   });
   if (decoder_.overrun()) return {Code::truncated, "shift_idx_minus_1", decoder_.place()};
+  const std::uint64_t levels = coding_.rows * coding_.cols;
+  dense_ = levels >= kDecided && dense(decoder_.left(), levels);
   const bool clamps = block_rows(coding_) >= 2 || (coding_.esc_indices == 32 && coding_.effective_scan());
   if (clamps && !decoder_.clamp()) return {Code::corrupt, "cabac window", decoder_.place()};
   return {};
@@ -85,6 +91,7 @@ Status TensorDecoder::read_levels(IntegerSink& sink) {
     completed = sink.zeros(0, coding_.rows * coding_.cols);
     return finish(completed);
   }
+  if (!coding_.effective_scan() && !has_skips_) return finish(segment(0, 0, coding_.rows * coding_.cols, sink));
   for_each_segment(coding_.rows, coding_.cols, coding_.effective_scan(),
                    [&](std::uint64_t y, std::uint64_t x, std::uint64_t width, bool starts_block_row) {
                      if (starts_block_row) {
@@ -133,7 +140,8 @@ Status TensorDecoder::finish(bool completed) const {
 }
 
 void TensorDecoder::restart() {
-  for (Model& m : models_) m.restart();
+  Model* const models = automaton_.models();
+  for (std::uint32_t i = 0; i < layout_.count; ++i) models[i].restart();
   prev_ = 0;
 }
 
@@ -147,7 +155,6 @@ bool TensorDecoder::segment(std::uint64_t y, std::uint64_t x, std::uint64_t widt
   std::int32_t chunk[kChunk];
   for (std::uint64_t done = 0; done < width;) {
     const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, width - done));
-    std::fill(chunk, chunk + count, 0);
     levels(chunk, count, position + done);
     if (decoder_.overrun()) {
       status_ = {Code::truncated, "quant_tensor", decoder_.place()};
@@ -160,17 +167,37 @@ bool TensorDecoder::segment(std::uint64_t y, std::uint64_t x, std::uint64_t widt
 }
 
 void TensorDecoder::levels(std::int32_t* out, std::size_t count, std::uint64_t position) {
-  if (coding_.bound_size() || coding_.temporal() || hist_on_)
-    general(out, count, position);
-  else
+  if (coding_.bound_size() || coding_.temporal() || hist_on_) return general(out, count, position);
+#ifdef NNC_AVX2
+  const std::uint64_t start = decoder_.pulled();
+  if (dense_ && has_avx2() && (automaton_.built() || automaton_.build(coding_.unary_length, coding_.dq))) {
+    std::uint32_t neighbour = neighbour_class(prev_);
+    automaton_.decode(decoder_, out, count, state_, neighbour);
+    prev_ = level_of_class(neighbour);
+  } else {
     (this->*plain_)(out, count);
+  }
+  counted_ += count;
+  bits_ += decoder_.pulled() - start;
+  if (counted_ < kDecided) return;
+  dense_ = dense(bits_, counted_);
+  counted_ = bits_ = 0;
+#else
+  (this->*plain_)(out, count);
+#endif
+}
+
+bool TensorDecoder::dense(std::uint64_t bits, std::uint64_t count) const {
+  // In hundredths of a bit per level. Below, runs of zeros are faster; above, the greater-than flags are foreseeable.
+  return 100 * bits >= (coding_.dq ? 65 : 135) * count && 100 * bits <= 600 * count;
 }
 
 // Unbounded levels with neighbour contexts only: nearly every stream.
 template <bool DQ>
 NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) {
+  std::fill(out, out + count, 0);
   ArithDecoder a = decoder_;
-  Model* const models = models_.data();
+  Model* const models = automaton_.models();
   Model* const sign = models + ContextLayout::sign;
   Model* const gt = models + layout_.gt;
   const std::uint32_t unary = coding_.unary_length;
@@ -223,7 +250,7 @@ NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) 
     if (DQ) state = kNextState[state][magnitude & 1];
   }
   state_ = state;
-  prev_ = neighbour == 0 ? 0 : neighbour == 1 ? -1 : 1;
+  prev_ = level_of_class(neighbour);
   decoder_ = a;
 }
 
@@ -240,7 +267,7 @@ void TensorDecoder::plain_avx2(std::int32_t* out, std::size_t count) {
 
 // Codebook bounds, temporal context and history map.
 void TensorDecoder::general(std::int32_t* out, std::size_t count, std::uint64_t position) {
-  Model* const models = models_.data();
+  Model* const models = automaton_.models();
   const std::uint64_t size = coding_.bound_size();
   const bool only_positive = size && coding_.codebook_zero == 0;
   const bool only_negative = size && coding_.codebook_zero == size - 1;

@@ -6,6 +6,7 @@
 
 #include "arith_decoder.h"
 #include "contexts.h"
+#include "level_automaton.h"
 #include "status.h"
 
 namespace nnc {
@@ -45,7 +46,8 @@ class TensorDecoder {
   void restart();
   Status finish(bool completed) const;
 
-  // `out` holds zeros.
+  // Whether levels of this many bits are better decoded without branches.
+  bool dense(std::uint64_t bits, std::uint64_t count) const;
   template <bool DQ>
   void plain_loop(std::int32_t* out, std::size_t count);
   template <bool DQ>
@@ -60,10 +62,13 @@ class TensorDecoder {
   ArithDecoder& decoder_;
   TensorCoding coding_;
   ContextLayout layout_;
-  std::vector<Model> models_;
+  LevelAutomaton automaton_;
   std::vector<std::uint8_t> skip_;
   bool hist_on_ = false;
   bool has_skips_ = false;
+  bool dense_ = false;
+  std::uint64_t bits_ = 0;    // of the levels since dense_ was decided
+  std::uint64_t counted_ = 0;  // number of these levels
   std::uint32_t state_ = 0;
   std::int32_t prev_ = 0;
   Status status_;
