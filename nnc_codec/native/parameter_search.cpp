@@ -3,6 +3,7 @@
 #include "binarization.h"
 #include "level_planes.h"
 #include "trial_kernels.h"
+#include "trial_pairs.h"
 
 namespace nnc {
 
@@ -13,7 +14,7 @@ constexpr std::uint64_t kIndexCost = 3 * kBypassCost;
 // Trial of one model: the nine costs and the bins not yet tried.
 class Trial {
  public:
-  static constexpr std::uint32_t kWords = 64;
+  static constexpr std::uint32_t kWords = kPairWords;
 
   void start() {
     for (int i = 0; i < kParameterSets; ++i) {
@@ -21,6 +22,7 @@ class Trial {
       lanes_.s[i] = kParameterSet[i].s;
     }
     still_ = false;
+    fold_.reset();
   }
   // Takes 64 bins; true if there is no room for more.
   bool add(std::uint64_t word) {
@@ -33,26 +35,19 @@ class Trial {
   // Words of zeros cost next to nothing one after the other.
   bool mostly_zeros() const { return 2 * zero_words_ > count_; }
 
-  // Tries full words, as many as both have.
+  // Tries full words until none are left or the trial can be one of a pair.
+  void settle() {
+    while (!fold_.found() && waiting()) try_word();
+  }
+  // Tries full words of two settled trials, as many as both have.
   static void pair(Trial& a, Trial& b) {
     const std::uint32_t n = std::min(a.waiting(), b.waiting());
-    try_words_of_two(a.lanes_, a.words_.data() + a.first_, a.cost_, b.lanes_, b.words_.data() + b.first_, b.cost_, n);
+    try_words_of_two(a.side(), b.side(), n);
     a.taken(n);
     b.taken(n);
   }
   void try_full_words() {
-    while (first_ < count_) {
-      const std::uint64_t word = words_[first_++];
-      // A word of zeros that leaves all estimators where they are costs the same the next time.
-      if (!(still_ && word == 0)) {
-        const TrialLanes before = lanes_;
-        word_cost_.fill(0);
-        try_bins(lanes_, word, 64, word_cost_);
-        still_ = word == 0 && before == lanes_;
-      }
-      for (std::size_t i = 0; i < kParameterSets; ++i) cost_[i] += word_cost_[i];
-    }
-    empty();
+    while (waiting()) try_word();
   }
   void try_rest(std::uint64_t word, unsigned bins) {
     if (bins) try_bins(lanes_, word, bins, cost_);
@@ -69,6 +64,20 @@ class Trial {
   }
 
  private:
+  void try_word() {
+    const std::uint64_t word = words_[first_];
+    // A word of zeros that leaves all estimators where they are costs the same the next time.
+    if (!(still_ && word == 0)) {
+      const TrialLanes before = lanes_;
+      word_cost_.fill(0);
+      try_bins(lanes_, word, 64, word_cost_);
+      still_ = word == 0 && before == lanes_;
+    }
+    for (std::size_t i = 0; i < kParameterSets; ++i) cost_[i] += word_cost_[i];
+    if (!fold_.found()) fold_.find(lanes_);
+    if (++first_ == count_) empty();
+  }
+  TrialSide side() { return {fold_, lanes_, words_.data() + first_, cost_}; }
   void taken(std::uint32_t n) {
     still_ = false;
     first_ += n;
@@ -80,6 +89,7 @@ class Trial {
   std::uint32_t zero_words_ = 0;
   bool still_ = false;
   TrialLanes lanes_{};
+  Fold fold_;
   TrialCosts cost_{};
   TrialCosts word_cost_{};
   std::array<std::uint64_t, kWords> words_{};
@@ -140,20 +150,19 @@ class Search {
       if (&t != &busy && t.waiting() && !t.mostly_zeros() && (!best || t.waiting() > best->waiting())) best = &t;
     return best;
   }
+  // Tries all words of a trial, two trials at a time if that is worth it.
   void make_room(Trial& full) {
-    if (!full.mostly_zeros())
-      if (Trial* const other = partner(full)) Trial::pair(full, *other);
+    while (full.waiting() && !full.mostly_zeros()) {
+      full.settle();
+      Trial* const other = partner(full);
+      if (!other) break;
+      other->settle();
+      if (full.waiting() && other->waiting()) Trial::pair(full, *other);
+    }
     full.try_full_words();
   }
   void flush() {
-    for (Trial& t : trials_) {
-      while (t.waiting() && !t.mostly_zeros()) {
-        Trial* const other = partner(t);
-        if (!other) break;
-        Trial::pair(t, *other);
-      }
-      t.try_full_words();
-    }
+    for (Trial& t : trials_) make_room(t);
     for (std::size_t i = 0; i < trials_.size(); ++i) {
       trials_[i].try_rest(open_[i].word, open_[i].count);
       open_[i] = {};

@@ -119,59 +119,17 @@ NNC_TARGET_AVX2 void try_avx2(TrialLanes& lanes, std::uint64_t word, unsigned co
   nine.add_to(sum);
 }
 
-NNC_TARGET_AVX2 void try_two_avx2(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
-                                  const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count,
-                                  const CostTable& costs) {
-  Nine x, y;
-  x.begin(a);
-  y.begin(b);
-  for (std::size_t w = 0; w < count; ++w) {
-    for (unsigned i = 0; i < 64; ++i) {
-      x.step(static_cast<unsigned>(a_words[w] >> i) & 1u, costs);
-      y.step(static_cast<unsigned>(b_words[w] >> i) & 1u, costs);
-    }
-    x.add_to(a_sum);
-    y.add_to(b_sum);
-    x.clear();
-    y.clear();
-  }
-  x.end(a);
-  y.end(b);
-}
-
-// Two models in one register: eight sets of either in the lower half, their ninth sets in lanes 16 and 17.
-struct WideTables {
-  alignas(64) std::int16_t step[32];  // by the five low bits of the estimator's distance from the middle
-  alignas(64) std::uint16_t fast[32];
-  alignas(64) std::uint16_t slow[32];
-  __mmask32 zero[4];  // lanes of the models whose bin is 0, by both bins
-};
-constexpr std::size_t kNinth = 16;
-constexpr std::size_t wide_lane(std::size_t model, std::size_t set) { return set < 8 ? 8 * model + set : kNinth + model; }
-constexpr WideTables make_wide_tables() {
-  WideTables t{};
-  for (int i = -16; i < 16; ++i) t.step[i & 31] = kStep[i + 16];
-  for (std::size_t model = 0; model < 2; ++model)
-    for (std::size_t set = 0; set < kParameterSets; ++set) {
-      const std::size_t lane = wide_lane(model, set);
-      t.fast[lane] = kParameterSet[set].fast_shift;
-      t.slow[lane] = kParameterSet[set].slow_shift;
-      for (unsigned bins = 0; bins < 4; ++bins)
-        if (!(bins >> (1 - model) & 1u)) t.zero[bins] |= __mmask32{1} << lane;
-    }
-  return t;
-}
-constexpr WideTables kWide = make_wide_tables();
-
 // One model, both estimators in one register. They are negated while the bins are zeros, so that every bin draws them up;
 // a change of the bin is what turns the sign.
 struct OneTables {
+  alignas(64) std::int16_t step[32];     // by the five low bits of the estimator's distance from the middle
   alignas(64) std::uint16_t scale[32];   // distance from the middle to the column of kStep
   alignas(64) std::uint16_t shifts[32];
   alignas(32) std::int16_t below[2][16];  // zeros are counted from one below, by the bin
 };
 constexpr OneTables make_one_tables() {
   OneTables t{};
+  for (int i = -16; i < 16; ++i) t.step[i & 31] = kStep[i + 16];
   for (std::size_t i = 0; i < 16; ++i) {
     t.scale[i] = 3;
     t.scale[16 + i] = 7;
@@ -186,7 +144,7 @@ constexpr OneTables make_one_tables() {
 constexpr OneTables kOne = make_one_tables();
 
 NNC_TARGET_AVX512 void try_avx512(TrialLanes& lanes, std::uint64_t word, unsigned count, const CostTable& costs, TrialCosts& sum) {
-  const __m512i none = _mm512_setzero_si512(), steps = _mm512_load_si512(kWide.step);
+  const __m512i none = _mm512_setzero_si512(), steps = _mm512_load_si512(kOne.step);
   const __m512i scale = _mm512_load_si512(kOne.scale), shifts = _mm512_load_si512(kOne.shifts);
   const std::uint32_t* const tables[2] = {costs.mirrored_zero.data() + 512, costs.bit[1].data() + 512};
   __m512i x = _mm512_loadu_si512(&lanes);
@@ -215,60 +173,6 @@ NNC_TARGET_AVX512 void try_avx512(TrialLanes& lanes, std::uint64_t word, unsigne
   sum[8] += last;
 }
 
-NNC_TARGET_AVX512 NNC_INLINE __m512i stepped(__m512i x, __mmask32 zero, int scale, __m512i shifts) {
-  const __m512i none = _mm512_setzero_si512();
-  const __m512i towards = _mm512_mask_sub_epi16(x, zero, none, x);
-  const __m512i step = _mm512_permutexvar_epi16(_mm512_srai_epi16(towards, static_cast<unsigned>(scale)), _mm512_load_si512(kWide.step));
-  const __m512i moved = _mm512_add_epi16(towards, _mm512_srlv_epi16(step, shifts));
-  return _mm512_mask_sub_epi16(moved, zero, none, moved);
-}
-
-NNC_TARGET_AVX512 void try_two_avx512(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
-                                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count,
-                                      const CostTable& costs) {
-  TrialLanes* const lanes[2] = {&a, &b};
-  TrialCosts* const sums[2] = {&a_sum, &b_sum};
-  alignas(64) std::int16_t each_f[32] = {}, each_s[32] = {};
-  for (std::size_t model = 0; model < 2; ++model)
-    for (std::size_t set = 0; set < kParameterSets; ++set) {
-      each_f[wide_lane(model, set)] = lanes[model]->f[set];
-      each_s[wide_lane(model, set)] = lanes[model]->s[set];
-    }
-  __m512i f = _mm512_load_si512(each_f), s = _mm512_load_si512(each_s);
-  const __m512i fast = _mm512_load_si512(kWide.fast), slow = _mm512_load_si512(kWide.slow);
-  const __m512i ones = _mm512_set1_epi16(512 + 1024), zeros = _mm512_set1_epi16(512);
-  const int* const table = reinterpret_cast<const int*>(costs.bit[0].data());
-  for (std::size_t w = 0; w < count; ++w) {
-    // The costs of 64 bins stay within 32 bits.
-    __m512i eight = _mm512_setzero_si512(), ninth = _mm512_setzero_si512();
-    alignas(64) std::uint32_t ninths[64];  // indices of both models' ninth sets
-    std::uint64_t of_a = a_words[w], of_b = b_words[w];
-    for (std::size_t i = 0; i < 64; ++i, of_a >>= 1, of_b >>= 1) {
-      const __mmask32 zero = kWide.zero[(of_a & 1u) << 1 | (of_b & 1u)];
-      const __m512i q = _mm512_srai_epi16(_mm512_add_epi16(_mm512_slli_epi16(f, 4), s), 3);
-      const __m512i index = _mm512_add_epi16(q, _mm512_mask_blend_epi16(zero, ones, zeros));
-      eight = _mm512_add_epi32(eight, _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(index)), table, 4));
-      ninths[i] = static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm512_extracti32x4_epi32(index, 2)));
-      f = stepped(f, zero, 3, fast);
-      s = stepped(s, zero, 7, slow);
-    }
-    for (std::size_t i = 0; i < 64; i += 8)
-      ninth = _mm512_add_epi32(ninth, _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256(
-                                          reinterpret_cast<const __m256i*>(ninths + i))), table, 4));
-    alignas(64) std::uint32_t total[16];
-    _mm512_store_si512(total, eight);
-    for (std::size_t i = 0; i < 16; ++i) (*sums[i / 8])[i % 8] += total[i];
-    _mm512_store_si512(total, ninth);
-    for (std::size_t i = 0; i < 16; ++i) (*sums[i % 2])[8] += total[i];
-  }
-  _mm512_store_si512(each_f, f);
-  _mm512_store_si512(each_s, s);
-  for (std::size_t model = 0; model < 2; ++model)
-    for (std::size_t set = 0; set < kParameterSets; ++set) {
-      lanes[model]->f[set] = each_f[wide_lane(model, set)];
-      lanes[model]->s[set] = each_s[wide_lane(model, set)];
-    }
-}
 #endif
 
 }  // namespace
@@ -280,19 +184,6 @@ void try_bins(TrialLanes& lanes, std::uint64_t word, unsigned count, TrialCosts&
   if (has_avx2()) return try_avx2(lanes, word, count, costs, sum);
 #endif
   try_portable(lanes, word, count, costs, sum);
-}
-
-void try_words_of_two(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
-                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count) {
-  const CostTable& costs = cost_table();
-#ifdef NNC_AVX2
-  if (has_avx512()) return try_two_avx512(a, a_words, a_sum, b, b_words, b_sum, count, costs);
-  if (has_avx2()) return try_two_avx2(a, a_words, a_sum, b, b_words, b_sum, count, costs);
-#endif
-  for (std::size_t w = 0; w < count; ++w) {
-    try_portable(a, a_words[w], 64, costs, a_sum);
-    try_portable(b, b_words[w], 64, costs, b_sum);
-  }
 }
 
 }  // namespace nnc

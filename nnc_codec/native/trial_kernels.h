@@ -23,9 +23,5 @@ using TrialCosts = std::array<std::uint64_t, kParameterSets>;
 
 // Tries `count` <= 64 bins, the first one in the lowest bit of `word`, and adds their costs.
 void try_bins(TrialLanes& lanes, std::uint64_t word, unsigned count, TrialCosts& sum);
-// Tries `count` full words of each of two models. Their states do not depend on each other, so that one fills the time in
-// which the other waits.
-void try_words_of_two(TrialLanes& a, const std::uint64_t* a_words, TrialCosts& a_sum, TrialLanes& b,
-                      const std::uint64_t* b_words, TrialCosts& b_sum, std::size_t count);
 
 }  // namespace nnc
