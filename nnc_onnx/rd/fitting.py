@@ -40,12 +40,11 @@ TOLERANCE = 1.25
 METRIC_TRIES = 7
 """Plans that a metric judges; each halves the range on a logarithmic scale of the allowed change."""
 
-FINEST = -32.0
-"""Mean relative error of a weight in dB that no model was seen to need less of. Where the outputs change much even
-then, the inputs say nothing."""
+FINEST = -40.0
+"""Mean relative error of a weight in dB from which on weights take 7 bits. Where the outputs change much even then, the
+inputs say nothing."""
 
 _NO_CHANGE = 1e-12
-_LARGEST_EXCESS = 4.0
 _METRIC_RANGE = (1e-4, 1.0)
 _LARGEST_STRIDE = 16.0
 
@@ -185,9 +184,8 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
         tried.append(Tried(noise, choice.noise, 10 * math.log10(max(change, _NO_CHANGE))))
         fits.append(Fit(choice, change, fed_back(study, values)))
         noise = coarsest_kept(study.limits, shift, tried, coarsest, finest)
-        if any(abs(noise - point.asked) <= NEAR for point in tried[-ENOUGH:]) and (
-            len(tried) >= ENOUGH or noise == coarsest
-        ):
+        close = any(abs(noise - point.asked) <= NEAR for point in tried)
+        if noise in (coarsest, tried[-1].asked) or (close and len(tried) >= ENOUGH):
             break
     nearest = min(range(len(tried)), key=lambda number: abs(tried[number].asked - noise))
     return fits[nearest]
