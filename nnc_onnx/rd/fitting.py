@@ -34,6 +34,9 @@ ENOUGH = 4
 NEAR = 0.3
 """A plan this many dB from where the limits are expected to be met is good enough."""
 
+LUCK = 1.0
+"""A plan that is this many dB coarser than expected to keep the limits is taken if it keeps them."""
+
 TOLERANCE = 1.25
 """A plan is good enough if the outputs change by at most this factor more or less than the goal says."""
 
@@ -187,8 +190,14 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
         close = any(abs(noise - point.asked) <= NEAR for point in tried)
         if noise in (coarsest, tried[-1].asked) or (close and len(tried) >= ENOUGH):
             break
-    nearest = min(range(len(tried)), key=lambda number: abs(tried[number].asked - noise))
-    return fits[nearest]
+    kept = [
+        fit
+        for fit, point in zip(fits, tried, strict=True)
+        if point.asked <= noise + LUCK and study.limits.excess(point.noise, point.change, shift) <= NEAR
+    ]
+    if kept:
+        return min(kept, key=lambda fit: fit.choice.bits)
+    return min(zip(fits, tried, strict=True), key=lambda pair: abs(pair[1].asked - noise))[0]
 
 
 def fit_metric(study: Study, max_drop: float, metric: Metric, options: PackOptions, executor: Executor) -> Fit:

@@ -57,3 +57,25 @@ def test_outputs_that_are_no_numbers_are_the_largest_change(tmp_path) -> None:
     x[0, :, 0] = 1
     deviation = Deviation(network, [{"x": x}])
     assert deviation({weight.name: np.full_like(weight.values, np.nan) for weight in network.weights}) >= 16
+
+
+@pytest.mark.parametrize("background", [0.0, -9.0])
+def test_a_background_does_not_hide_changes_of_a_map(tmp_path, background: float) -> None:
+    """Log odds that are far below zero everywhere, and vary as little as without that."""
+    nodes = [
+        helper.make_node("MatMul", ["scores", "x"], ["s"]),
+        helper.make_node("Add", ["s", "background"], ["b"]),
+        helper.make_node("Sigmoid", ["b"], ["y"]),
+    ]
+    made = model(
+        nodes,
+        [value("x", FLOAT, ["n", WIDTH, 50])],
+        [value("y", FLOAT, ["n", SCORES, 50])],
+        [tensor("scores", weights(SCORES, WIDTH, scale=0.2)), tensor("background", np.full(1, background, np.float32))],
+    )
+    network = Network(made, plan_tensors(made, Usage(made.graph), PackOptions(min_elements=1)), tmp_path)
+    x = np.random.default_rng(2).standard_normal((3, WIDTH, 50)).astype(np.float32)
+    weight = next(weight for weight in network.weights if weight.values.size > 1)
+    noise = np.random.default_rng(3).standard_normal(weight.values.shape).astype(np.float32)
+    changed = weight.values + 0.1 * np.sqrt(np.mean(np.square(weight.values))) * noise
+    assert 0.002 < Deviation(network, [{"x": x}])({weight.name: changed}) < 0.03
