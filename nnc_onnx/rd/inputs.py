@@ -89,9 +89,9 @@ class Synthetic:
         self.states = _state_pairs(self.inputs, network.hollow.graph)
         self._sizes = self._working_sizes()
 
-    def feeds(self, count: int) -> list[Feed]:
-        """`count` feeds of one sample each (or of as many as the model insists on)."""
-        return [self._feed(seed, self._sizes) for seed in range(count)]
+    def feeds(self, count: int, start: int = 0) -> list[Feed]:
+        """`count` feeds of one sample each (or of as many as the model insists on); those before `start` are others."""
+        return [self._feed(seed, self._sizes) for seed in range(start, start + count)]
 
     def _working_sizes(self) -> tuple[tuple[int, int], int]:
         last: CannotRunError | None = None

@@ -22,7 +22,7 @@ from .calibration import Calibration, load_calibration, shared_out
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
-from .feedback import FeedbackCoder
+from .feedback import MADE_UP_DAMPING, FeedbackCoder
 from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
 from .inputs import StatePair, Synthetic, describe
@@ -30,7 +30,7 @@ from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
 from .sizing import fit_size
 from .tolerance import feeds_back, limits_of
-from .work import CHECK_SAMPLES, MOST_SAMPLES, effort
+from .work import CHECK_SAMPLES, MOMENT_SAMPLES, MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
     import onnx
@@ -191,6 +191,7 @@ def study_model(
     network = Network(proto, wanted, folder)
     states: tuple[StatePair, ...] = ()
     inputs = [describe(value, network.hollow.graph) for value in network.inputs]
+    tokens = all(value.dtype.kind in "iu" for value in inputs)
     feedback: FeedbackCoder | None = None
     final: FeedbackCoder | None = None
     notes: list[str] = []
@@ -217,10 +218,10 @@ def study_model(
         effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS))
         deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
         check = Deviation(network, feeds, states)
-        if feeds_back(network.hollow.graph, states):
-            fresh = synthetic.feeds(2 * CHECK_SAMPLES)[CHECK_SAMPLES:]
+        if feeds_back(states, tokens=tokens):
             try:
-                feedback = FeedbackCoder(observe(network, fresh, convolutions=False), executor)
+                moments = observe(network, synthetic.feeds(MOMENT_SAMPLES, CHECK_SAMPLES))
+                feedback = FeedbackCoder(moments, executor, MADE_UP_DAMPING)
             except CannotRunError as error:
                 notes.append(_without_feedback(error))
     weights = tuple(weight for weight in network.weights if _needs_step(weight, options))
@@ -250,7 +251,7 @@ def study_model(
             network.hollow.graph,
             states,
             check.signal_share,
-            tokens=all(value.dtype.kind in "iu" for value in inputs),
+            tokens=tokens,
             calibrated=calibration is not None,
             fed_back=feedback is not None,
         ),

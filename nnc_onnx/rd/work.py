@@ -16,6 +16,9 @@ MOST_SAMPLES = 8
 CHECK_SAMPLES = 16
 """Feeds that all weights together are tried on, a few times per plan; also the steps that states are fed back for."""
 
+MOMENT_SAMPLES = 48
+"""Made-up feeds that moments are taken from; other feeds than those that plans are judged by."""
+
 _GUESSED_POSITIONS = 64
 _WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 
