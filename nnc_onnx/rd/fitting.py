@@ -180,7 +180,8 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
     coarsest, finest = study.limits.noise + shift, FINEST + shift
     tried: list[Tried] = []
     fits: list[Fit] = []
-    noise = coarsest
+    foreseen = for_deviation(study.items, 10 ** ((study.limits.change + shift) / 10)).noise
+    noise = max(min(coarsest, round(foreseen)), finest)
     for _ in range(MOST_STEPS):
         choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
         change, _, values = try_choice(study, choice, options, executor)
