@@ -198,14 +198,15 @@ def _float_params(
         if np.isfinite(array).all():
             return "its values exceed float32"
         return "it contains NaN or infinity"
-    lambda_ = 0.0
     if chosen is not None and chosen.qp is not None:
-        qp, method, lambda_ = chosen.qp, chosen.method or options.method, chosen.lambda_ or 0.0
-    elif planned.care != "usual":
+        params = params_of(options, chosen.qp, chosen.method or options.method, chosen.lambda_ or 0.0)
+        length = chosen.cabac_unary_length
+        return params if length is None else msgspec.structs.replace(params, cabac_unary_length=length)
+    if planned.care != "usual" and (planned.role != "weight" or options.qp is not None):
         reciprocal = planned.care == "reciprocal"
         qp, method = fine_quality(values, reciprocal=reciprocal, qp_density=options.qp_density)
         return msgspec.structs.replace(params_of(options, qp, method), cabac_unary_length=FINE_UNARY_LENGTH)
-    elif options.qp is None:
+    if options.qp is None:
         qp, method = choose_quality(
             values,
             method=options.method,
@@ -214,7 +215,7 @@ def _float_params(
         )
     else:
         qp, method = options.qp, options.method
-    return params_of(options, qp, method, lambda_)
+    return params_of(options, qp, method)
 
 
 def integer_params(array: NDArray[Any], options: PackOptions) -> EncodeParams | str:

@@ -15,7 +15,7 @@ from nnc_codec.quantize import step_of
 
 from ..sparsify import is_zeroed
 from .activations import Moments
-from .curves import Trial
+from .curves import Trial, trial_of
 from .network import Weight
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class FeedbackCoder:
         )
         payload = nnc_codec.encode({"w": quantized}, params)
         difference = values.astype(np.float64) - chosen.reshape(values.shape)
-        return Trial(8 * len(payload) / values.size, float(np.square(difference).mean()), quantized)
+        return trial_of(payload, float(np.square(difference).mean()), quantized)
 
     def sparsify(self, weight: Weight, threshold: float) -> NDArray[Any]:
         """Values with zeros for all magnitudes below `threshold`; the others make up for them.

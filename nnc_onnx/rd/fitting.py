@@ -22,6 +22,8 @@ from .tolerance import Limits, Tried, coarsest_kept
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .vectors import Vectors
+
 MOST_CHECKS = 5
 """Times that all weights together are quantized and run to find out how far the plan is off."""
 
@@ -68,6 +70,7 @@ class Study(NamedTuple):
         notes: as in :class:`Plan`.
         feedback: codes the weights whose inputs were seen; ``None`` on made-up inputs.
         final: the same, having seen the inputs too that plans are judged by; ``None`` if there are no others.
+        vectors: what they do to the outputs; ``None`` if they were not measured.
     """
 
     network: Network
@@ -80,6 +83,7 @@ class Study(NamedTuple):
     notes: tuple[str, ...]
     feedback: FeedbackCoder | None = None
     final: FeedbackCoder | None = None
+    vectors: Vectors | None = None
 
     @property
     def settled(self) -> Study:

@@ -88,7 +88,7 @@ def planner_for(
             with tempfile.TemporaryDirectory(prefix="onnx-nnc-") as folder:
                 report = packer(
                     model.path,
-                    Path(folder) / "packed",
+                    Path(folder) / "packed.onnx",
                     msgspec.structs.replace(options, force=True),
                     planner=lambda _model, tensors, _options, _progress: (as_tried(tensors), ()),
                 )

@@ -15,7 +15,7 @@ from nnc_codec.formats import PackOptions, Progress, ProgressCallback
 from nnc_codec.params import TensorParams
 from nnc_codec.quality import choose_quality, is_best_exact
 
-from ..graph.usage import Value
+from ..graph.usage import Usage, Value
 from ..plan import PlannedTensor
 from .activations import joined_moments, observe
 from .calibration import Calibration, load_calibration, shared_out
@@ -30,6 +30,7 @@ from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
 from .sizing import fit_size
 from .tolerance import feeds_back, limits_of
+from .vectors import measure_vectors, plannable_vectors, samples_for
 from .work import CHECK_SAMPLES, MOMENT_SAMPLES, MOST_SAMPLES, effort
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def _plan(study: Study, fit: Fit, options: PackOptions) -> Plan:
             params[tensor.value] = TensorParams(qp=qp, method=options.method, lambda_=LAMBDA)
             if weight.name in fit.values:
                 values[tensor.value] = fit.values[weight.name]
+    if study.vectors is not None:
+        params |= study.vectors.params(fit.choice, study.items, options.qp_density)
     return Plan(params, study.basis, fit.change, study.notes, values)
 
 
@@ -188,7 +191,7 @@ def study_model(
     wanted = [
         tensor for tensor in planned if tensor.reason is None and tensor.element is not None and tensor.element.is_float
     ]
-    network = Network(proto, wanted, folder)
+    network, vectors = _network(proto, wanted, plannable_vectors(planned, Usage(proto.graph)), folder)
     states: tuple[StatePair, ...] = ()
     inputs = [describe(value, network.hollow.graph) for value in network.inputs]
     tokens = all(value.dtype.kind in "iu" for value in inputs)
@@ -199,8 +202,9 @@ def study_model(
         basis: Basis = "calibration"
         feeds = load_calibration(calibration, inputs)
         seen, judged = shared_out(feeds)
-        effective = effort(network, judged[0], len(judged), len(PROBE_BITS))
+        effective = effort(network, judged[0], len(judged), len(PROBE_BITS), len(network.weights) - len(vectors))
         deviation = Deviation(network, _spread(judged, effective.samples))
+        few = _spread(judged, min(samples_for(len(vectors), effective.operations), len(judged)))
         try:
             moments = observe(network, seen)
             feedback = FeedbackCoder(moments, executor)
@@ -215,7 +219,8 @@ def study_model(
         synthetic = Synthetic(network)
         states = tuple(synthetic.states)
         feeds = synthetic.feeds(CHECK_SAMPLES)
-        effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS))
+        effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS), len(network.weights) - len(vectors))
+        few = feeds if states else feeds[: samples_for(len(vectors), effective.operations)]
         deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
         check = Deviation(network, feeds, states)
         if feeds_back(states, tokens=tokens):
@@ -224,7 +229,8 @@ def study_model(
                 feedback = FeedbackCoder(moments, executor, MADE_UP_DAMPING)
             except CannotRunError as error:
                 notes.append(_without_feedback(error))
-    weights = tuple(weight for weight in network.weights if _needs_step(weight, options))
+    apart = {vector.name for vector in vectors}
+    weights = tuple(weight for weight in network.weights if weight.name not in apart and _needs_step(weight, options))
     total = sum(weight.values.nbytes for weight in weights)
     report = _reporter(progress, total)
     items, silent = measure_items(
@@ -241,6 +247,10 @@ def study_model(
         raise CannotRunError("the outputs react to none of the weights on these inputs")
     if silent:
         notes.append(f"{silent} of {len(items)} weights do not act on the outputs for the inputs tried")
+    measured = None
+    if vectors and few:
+        sampled = deviation if len(few) == effective.samples else Deviation(network, few, states)
+        measured = measure_vectors(vectors, sampled, options, executor, made_up=calibration is None)
     return Study(
         network,
         deviation,
@@ -259,7 +269,22 @@ def study_model(
         tuple(notes),
         feedback,
         final,
+        measured,
     )
+
+
+def _network(
+    proto: onnx.ModelProto, wanted: Sequence[PlannedTensor], vectors: Sequence[PlannedTensor], folder: Path
+) -> tuple[Network, list[Weight]]:
+    """The model with its weights as inputs, and the vectors among them; none where that does not run."""
+    try:
+        network = Network(proto, [*wanted, *vectors], folder)
+    except CannotRunError:
+        if not vectors:
+            raise
+        return Network(proto, wanted, folder), []
+    values = {tensor.value for tensor in vectors}
+    return network, [weight for weight in network.weights if weight.tensors[0].value in values]
 
 
 def _without_feedback(error: CannotRunError) -> str:

@@ -82,7 +82,7 @@ def measure_items(
                 decoded = coder.attempt(weight, qp, qp_density, method, sweeps=0).values
                 error = float(errors[qp - int(curve.qps[0])])
             else:
-                _, error, decoded = attempt(weight.values, qp, qp_density, method)
+                _, error, decoded, _ = attempt(weight.values, qp, qp_density, method)
             change = deviation({weight.name: decoded})
             if error > 0 and change > _NOTHING:
                 found[error] = change

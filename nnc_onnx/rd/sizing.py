@@ -127,12 +127,13 @@ class _Coder:
     """Codes the weights of a study; those whose quantization parameter stays are not coded again.
 
     Attributes:
-        nbytes: of all payloads of the last choice.
+        nbytes: of all payloads of the last choice, without headers.
     """
 
     def __init__(self, study: Study, options: PackOptions, executor: Executor) -> None:
         self._study, self._options, self._executor = study, options, executor
         self._last: list[tuple[int, Trial] | None] = [None] * len(study.weights)
+        self._rates: list[dict[int, float]] = [{} for _ in study.weights]
         self.nbytes = 0.0
 
     def code(self, choice: Choice) -> dict[str, NDArray[np.generic]]:
@@ -144,20 +145,24 @@ class _Coder:
 
         coded = list(self._executor.map(code, zip(self._study.weights, choice.qps, self._last, strict=True)))
         self._last = list(coded)
+        for rates, (qp, trial) in zip(self._rates, coded, strict=True):
+            rates[qp] = trial.rate
         weights = self._study.weights
         self.nbytes = sum(
-            trial.bits * weight.values.size / 8 for weight, (_, trial) in zip(weights, coded, strict=True)
+            trial.rate * weight.values.size / 8 for weight, (_, trial) in zip(weights, coded, strict=True)
         )
         return {weight.name: trial.values for weight, (_, trial) in zip(weights, coded, strict=True)}
 
     def corrected(self, items: Sequence[Item]) -> list[Item]:
-        """The items with their rates in proportion to what the last choice took."""
+        """The items with their rates in proportion to what the last choice took, and as they were where coded."""
         result = []
-        for item, last in zip(items, self._last, strict=True):
+        for item, last, rates in zip(items, self._last, self._rates, strict=True):
             curve = item.curve
             if last is not None:
                 qp, trial = last
                 expected = float(curve.bits[qp - int(curve.qps[0])])
-                curve = curve._replace(bits=curve.bits * (trial.bits / max(expected, 1e-6)))
+                bits = curve.bits * (trial.rate / max(expected, 1e-6))
+                bits[[coded - int(curve.qps[0]) for coded in rates]] = list(rates.values())
+                curve = curve._replace(bits=bits)
             result.append(item._replace(curve=curve))
         return result

@@ -29,19 +29,22 @@ class Effort(NamedTuple):
     Attributes:
         samples: feeds.
         probes: quantization parameters that every tensor is tried with.
+        operations: multiply-accumulates of one run.
     """
 
     samples: int
     probes: int
+    operations: float
 
 
-def effort(network: Network, feed: Feed, most_samples: int, most_probes: int) -> Effort:
-    """Samples and probes that fit the budget, samples first; at least one of each."""
-    one = max(operations(network, feed), 1.0) * max(len(network.weights), 1)
+def effort(network: Network, feed: Feed, most_samples: int, most_probes: int, weights: int) -> Effort:
+    """Samples and probes that fit the budget for so many weights, samples first; at least one of each."""
+    once = max(operations(network, feed), 1.0)
+    one = once * max(weights, 1)
     samples = int(BUDGET / (one * most_probes))
     if samples >= 1:
-        return Effort(min(samples, most_samples), most_probes)
-    return Effort(1, max(1, min(most_probes, int(BUDGET / one))))
+        return Effort(min(samples, most_samples), most_probes, once)
+    return Effort(1, max(1, min(most_probes, int(BUDGET / one))), once)
 
 
 def operations(network: Network, feed: Feed) -> float:
