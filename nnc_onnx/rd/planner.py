@@ -241,7 +241,7 @@ def study_model(
         options.method,
         executor,
         report,
-        feedback if calibration is not None else None,
+        feedback,
     )
     if silent == len(items) and items:
         raise CannotRunError("the outputs react to none of the weights on these inputs")
