@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from .errors import CannotRunError
-from .inputs import StatePair
 from .network import Feed, Network
+from .states import StatePair, continued
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 View = Literal["distribution", "probability", "plain", "label"]
-
-STEPS = 16
-"""Steps that a model with recurrent states is run for, so that errors can build up as they do in use."""
 
 LARGEST = 16.0
 """Deviations above this, and outputs that are no longer finite, count as this."""
@@ -132,16 +129,10 @@ class Deviation:
         return total / len(self._compared)
 
     def _runs(self, replaced: Mapping[str, NDArray[Any]] | None) -> list[list[NDArray[Any]]]:
-        runs: list[list[NDArray[Any]]] = []
-        state: dict[str, NDArray[Any]] = {}
-        for step, feed in enumerate(self._feeds):
-            outputs = self._network.run({**feed, **state}, replaced)
-            runs.append(outputs)
-            if self._states:
-                named = dict(zip(self._network.outputs, outputs, strict=True))
-                going_on = (step + 1) % STEPS != 0
-                state = {pair.input: named[pair.output] for pair in self._states} if going_on else {}
-        return runs
+        def run(feed: Feed) -> list[NDArray[Any]]:
+            return self._network.run(feed, replaced)
+
+        return [outputs for _, outputs in continued(run, self._network.outputs, self._feeds, self._states)]
 
 
 def _parts_of(position: int, values: Sequence[NDArray[Any]]) -> list[_Part]:

@@ -19,6 +19,8 @@ from .errors import CannotRunError
 from .network import Feed, Network
 from .pictures import picture
 from .random import Random
+from .sounds import sound
+from .states import STEPS, state_pairs
 
 if TYPE_CHECKING:
     import onnx
@@ -38,10 +40,6 @@ SIGNAL_SIZES = (576, 512, 16000, 1024, 400, 256, 160, 1280, 22050, 64)
 """Length of signals whose length is free; the first that the model accepts is taken. Voice detectors take 512 samples
 with the 64 before; without those their states stay as they are, and the weights for them seem to do nothing."""
 
-SIGNAL_LEVELS = (0.1, 0.3, 0.03, 1.0)
-"""Rms of signals, in turn: full scale is 1, and sounds are rarely near it."""
-
-_BREATH = 0.2
 _MAX_INPUT_ELEMENTS = 1 << 26
 _MAX_HOPS = 6
 _TRANSPARENT = frozenset(
@@ -68,13 +66,6 @@ class Input(NamedTuple):
     choices: NDArray[Any]
 
 
-class StatePair(NamedTuple):
-    """A recurrent state: what the model returns as `output` it wants back as `input` in the next step."""
-
-    input: str
-    output: str
-
-
 class Synthetic:
     """Makes feeds for a network; the same ones every time."""
 
@@ -86,11 +77,15 @@ class Synthetic:
         """
         self._network = network
         self.inputs = [describe(value, network.hollow.graph) for value in network.inputs]
-        self.states = _state_pairs(self.inputs, network.hollow.graph)
+        self.states = state_pairs(self.inputs, network.hollow.graph)
+        self._sounds: dict[tuple[int, int], NDArray[np.float32]] = {}
         self._sizes = self._working_sizes()
 
     def feeds(self, count: int, start: int = 0) -> list[Feed]:
-        """`count` feeds of one sample each (or of as many as the model insists on); those before `start` are others."""
+        """`count` feeds of one sample each (or of as many as the model insists on); those before `start` are others.
+
+        If the model has states, sounds go on from feed to feed, :data:`STEPS` feeds each.
+        """
         return [self._feed(seed, self._sizes) for seed in range(start, start + count)]
 
     def _working_sizes(self) -> tuple[tuple[int, int], int]:
@@ -123,9 +118,24 @@ class Synthetic:
                 raise CannotRunError(f"input {value.name!r} of shape {shape} is too large to be made up")
             if value.name in states:
                 feed[value.name] = np.zeros(shape, value.dtype)
+            elif _is_signal(value) and shape:
+                feed[value.name] = self._signal(shape, seed, position).astype(value.dtype)
             else:
                 feed[value.name] = _values(value, shape, seed, position)
         return feed
+
+    def _signal(self, shape: tuple[int, ...], seed: int, position: int) -> NDArray[np.float32]:
+        """Samples over time: the part of a sound that a feed is at."""
+        steps = STEPS if self.states else 1
+        length = shape[-2] if len(shape) == 3 and shape[-1] == 1 else shape[-1]
+        number, step = divmod(seed, steps)
+        made = self._sounds.get((number, position))
+        if made is None:
+            count = math.prod(shape) // max(length, 1)
+            random = Random(number, position)
+            made = np.stack([sound(random, length * steps, number) for _ in range(count)])
+            self._sounds = {(number, position): made}
+        return made[:, step * length : (step + 1) * length].reshape(shape)
 
 
 def _known(size: int | str | None) -> bool:
@@ -137,9 +147,9 @@ def _is_picture(value: Input) -> bool:
 
 
 def _is_signal(value: Input) -> bool:
-    """Samples over time: the last dimension is a length, not a number of features."""
+    """Samples over time: one dimension is a length, and none a number of features."""
     rank = len(value.dims)
-    return value.dtype.kind == "f" and (rank in (1, 2) or (rank == 3 and value.dims[1] == 1))
+    return value.dtype.kind == "f" and (rank in (1, 2) or (rank == 3 and 1 in (value.dims[1], value.dims[2])))
 
 
 def _reads_lines(graph: onnx.GraphProto) -> bool:
@@ -265,12 +275,7 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
         return np.full(shape, value.choices[0] if value.choices.size else 1, value.dtype)
     if _is_picture(value):
         return _pictures(random, shape, seed).astype(value.dtype)
-    if not _is_signal(value):
-        return _series(random, shape, seed).astype(value.dtype)
-    sound = random.signal(shape, int(len(shape) > 1))
-    if seed % 2:
-        sound = random.tone(shape) + sound * np.float32(_BREATH)
-    return (sound * np.float32(SIGNAL_LEVELS[seed // 2 % len(SIGNAL_LEVELS)])).astype(value.dtype)
+    return _series(random, shape, seed).astype(value.dtype)
 
 
 def _series(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
@@ -299,30 +304,3 @@ def _pictures(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.f
     count = math.prod(front[:-3])
     made = np.stack([picture(random, (channels, height, width), seed) for _ in range(count)]).reshape(front)
     return np.moveaxis(made, -3, -1) if behind else made
-
-
-def _state_pairs(inputs: Sequence[Input], graph: onnx.GraphProto) -> list[StatePair]:
-    """Float inputs that an output with a kindred name and the same shape continues."""
-    outputs = {}
-    for value in graph.output:
-        outputs[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    pairs: list[StatePair] = []
-    for value in inputs:
-        stem = _stem(value.name)
-        for name, dims in outputs.items():
-            alike = len(dims) == len(value.dims) and all(
-                a == b or not _known(b) or a == 0 for a, b in zip(dims, value.dims, strict=True)
-            )
-            free = name not in {pair.output for pair in pairs}
-            if value.dtype.kind == "f" and len(dims) > 1 and alike and free and stem and _stem(name) == stem:
-                pairs.append(StatePair(value.name, name))
-                break
-    return pairs if len(pairs) < len(outputs) else []
-
-
-def _stem(name: str) -> str:
-    """A state's name without what tells its old value from its new one."""
-    text = name.lower().replace("present", "past").replace("past_key_values", "past")
-    for affix in ("_in", "_out", "input", "output", "new", "next", "prev", "old", "updated"):
-        text = text.replace(affix, "")
-    return text.rstrip("n0123456789_.") if text.startswith(("h", "c", "state")) else text.strip("_.")

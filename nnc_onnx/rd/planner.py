@@ -25,10 +25,11 @@ from .errors import CannotRunError, GoalError
 from .feedback import MADE_UP_DAMPING, FeedbackCoder
 from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
-from .inputs import StatePair, Synthetic, describe
+from .inputs import Synthetic, describe
 from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
 from .sizing import fit_size
+from .states import MOMENT_RUNS, RUNS, STEPS, StatePair, continued
 from .tolerance import feeds_back, limits_of
 from .vectors import measure_vectors, plannable_vectors, samples_for
 from .work import CHECK_SAMPLES, MOMENT_SAMPLES, MOST_SAMPLES, effort
@@ -218,14 +219,19 @@ def study_model(
         basis = "synthetic"
         synthetic = Synthetic(network)
         states = tuple(synthetic.states)
-        feeds = synthetic.feeds(CHECK_SAMPLES)
-        effective = effort(network, feeds[0], MOST_SAMPLES, len(PROBE_BITS), len(network.weights) - len(vectors))
+        feeds = synthetic.feeds(RUNS * STEPS if states else CHECK_SAMPLES)
+        most = len(feeds) if states else MOST_SAMPLES
+        effective = effort(network, feeds[0], most, len(PROBE_BITS), len(network.weights) - len(vectors))
+        if states:
+            feeds = feeds[: max(effective.samples // STEPS, 1) * STEPS]
         few = feeds if states else feeds[: samples_for(len(vectors), effective.operations)]
         deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
         check = Deviation(network, feeds, states)
-        if feeds_back(states, tokens=tokens):
+        if feeds_back(tokens=tokens):
+            fresh = synthetic.feeds(MOMENT_RUNS * STEPS if states else MOMENT_SAMPLES, RUNS * STEPS)
             try:
-                moments = observe(network, synthetic.feeds(MOMENT_SAMPLES, CHECK_SAMPLES))
+                seen = [feed for feed, _ in continued(network.run, network.outputs, fresh, states)] if states else fresh
+                moments = observe(network, seen)
                 feedback = FeedbackCoder(moments, executor, MADE_UP_DAMPING)
             except CannotRunError as error:
                 notes.append(_without_feedback(error))

@@ -17,7 +17,7 @@ from ..graph.walk import iter_graphs
 if TYPE_CHECKING:
     import onnx
 
-    from .inputs import StatePair
+    from .states import StatePair
 
 TOGETHER = -44.0
 """What the mean error of a weight (dB of its tensor's mean square) and twice the change of the outputs (dB of their
@@ -70,18 +70,16 @@ _GRID = 8
 _RECURRENT = frozenset({"GRU", "LSTM", "Loop", "RNN", "Scan"})
 
 
-def feeds_back(states: Sequence[StatePair], *, tokens: bool) -> bool:
+def feeds_back(*, tokens: bool) -> bool:
     """Whether errors are fed back on made-up inputs.
 
     Their moments are near enough those of real ones: values next to each other are alike, sums of rectified values
-    are far from 0, and the states of a recurrent network it makes itself. Not if the states are inputs, as then the
-    model is run for a few steps only, and not for tokens, where it gains next to nothing.
+    are far from 0, and the states of a recurrent network it makes itself. Only for tokens it gains next to nothing.
 
     Args:
-        states: recurrent states that are inputs and outputs.
         tokens: all inputs are integers.
     """
-    return not states and not tokens
+    return not tokens
 
 
 class Limits(NamedTuple):

@@ -13,10 +13,12 @@ from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd.calibration import load_calibration
 from nnc_onnx.rd.errors import CalibrationError, CannotRunError
-from nnc_onnx.rd.inputs import SERIES, StatePair, Synthetic
+from nnc_onnx.rd.inputs import SERIES, Synthetic
 from nnc_onnx.rd.network import Network
 from nnc_onnx.rd.pictures import picture, scene
 from nnc_onnx.rd.random import Random
+from nnc_onnx.rd.sounds import sound, talk
+from nnc_onnx.rd.states import STEPS, StatePair, continued
 from nnc_onnx.rd.tolerance import limits_of
 from nnc_onnx.rd.writing import written
 
@@ -191,6 +193,42 @@ def test_sounds_are_tones_and_noise_of_several_levels(tmp_path):
     feeds = [feed["x"] for feed in Synthetic(network_of(mlp(width=64), tmp_path)).feeds(8)]
     levels = [float(np.sqrt(np.square(feed).mean())) for feed in feeds]
     assert max(levels) > 10 * min(levels)
+
+
+def test_talk_has_voices_that_repeat_and_pauses():
+    spoken = [talk(Random(number), 32000) for number in range(6)]
+    for made in spoken:
+        assert made.shape == (32000,) and made.dtype == np.float32 and np.isfinite(made).all()
+        loud = np.sqrt(np.square(made.reshape(-1, 320)).mean(axis=1))
+        assert np.quantile(loud, 0.05) < 0.2 * np.quantile(loud, 0.9)
+        power = np.square(np.abs(np.fft.rfft(made)))
+        assert power[: 4000 * 2].sum() > 0.5 * power.sum()
+    assert len({made.tobytes() for made in spoken}) == len(spoken)
+
+
+@pytest.mark.parametrize("length", [1, 64, 576, 16000])
+def test_sounds_of_any_length_can_be_made(length):
+    for number in range(12):
+        made = sound(Random(number), length, number)
+        assert made.shape == (length,) and np.abs(made).max() <= 4
+        assert np.array_equal(made, sound(Random(number), length, number))
+
+
+def test_sounds_go_on_from_step_to_step_where_states_do(tmp_path):
+    feeds = Synthetic(network_of(recurrent(), tmp_path)).feeds(2 * STEPS)
+    run = np.concatenate([feed["x"].ravel() for feed in feeds[:STEPS]])
+    assert np.array_equal(run, sound(Random(0, 0), 64 * STEPS, 0))
+    assert all((feed["state"] == 0).all() for feed in feeds)
+
+
+def test_states_go_round_and_begin_again(tmp_path):
+    network = network_of(recurrent(), tmp_path)
+    synthetic = Synthetic(network)
+    feeds = synthetic.feeds(STEPS + 2)
+    fed = list(continued(network.run, network.outputs, feeds, synthetic.states))
+    assert len(fed) == len(feeds)
+    assert np.array_equal(fed[1][0]["state"], fed[0][1][1])
+    assert (fed[STEPS][0]["state"] == 0).all()
 
 
 def test_recurrent_models_get_finer_weights_and_signals_smaller_changes():
