@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..carriage import decode_nodes
 from ..errors import CarriageError
-from ..graph.walk import iter_graphs
+from ..graph.walk import iter_graphs, local_names
 from .names import first_output
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ Lost = tuple[tuple[int, bytes], ...]
 
 # Lists whose length depends on the rank, so that no schema states their default.
 _NEUTRAL = {"dilations": 1, "pads": 0, "strides": 1}
+# What a convolution says of its kernel holds without it if the shape of its weight is known.
+_OF_WEIGHT = "kernel_shape"
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _WINDOWED = frozenset({"AveragePool", "Conv", "ConvTranspose", "MaxPool"})
 
 
@@ -81,12 +85,17 @@ def remove_defaults(model: onnx.ModelProto) -> dict[str, Lost]:
         return {}
     nodes = [node for _, graph in iter_graphs(model.graph) for node in graph.node]
     makers = Counter(first_output(node) for node in nodes)
+    shapes = _known_shapes(model)
     removed: dict[str, Lost] = {}
     for node in nodes:
         key = first_output(node)
         if node.domain not in ("", "ai.onnx") or not key or makers[key] > 1:
             continue
-        lost = [index for index, item in enumerate(node.attribute) if _is_default(node.op_type, version, item)]
+        lost = [
+            index
+            for index, item in enumerate(node.attribute)
+            if _is_default(node.op_type, version, item) or _is_of_weight(node, item, shapes)
+        ]
         if lost:
             removed[key] = tuple((index, node.attribute[index].SerializeToString(deterministic=True)) for index in lost)
             for index in reversed(lost):
@@ -129,6 +138,26 @@ def _is_default(op_type: str, version: int, attribute: onnx.AttributeProto) -> b
         return bool(attribute == usual)
     default = _defaults(op_type, version).get(attribute.name)
     return default is not None and attribute.SerializeToString(deterministic=True) == default
+
+
+def _is_of_weight(node: onnx.NodeProto, attribute: onnx.AttributeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    from onnx import AttributeProto
+
+    if attribute.name != _OF_WEIGHT or node.op_type not in _CONVOLUTIONS or len(node.input) < 2:
+        return False
+    shape = shapes.get(node.input[1], ())
+    usual = AttributeProto(name=_OF_WEIGHT, type=AttributeProto.INTS, ints=shape[2:])
+    return len(shape) > 2 and bool(attribute == usual)
+
+
+def _known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of the constants whose names mean one thing and which every reader of the model can tell."""
+    graphs = [graph for _, graph in iter_graphs(model.graph)]
+    definitions = Counter(name for graph in graphs for name in local_names(graph))
+    told = {value.name for graph in graphs for value in graph.value_info}
+    shapes = {tensor.name: tuple(tensor.dims) for graph in graphs for tensor in graph.initializer}
+    shapes |= {decode.output: decode.shape for _, _, decode in decode_nodes(model) if decode.output in told}
+    return {name: shape for name, shape in shapes.items() if definitions[name] == 1}
 
 
 @functools.cache

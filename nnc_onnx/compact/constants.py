@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -38,7 +37,8 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The nodes that were moved, as columns of a table.
 
     Attributes:
-        outputs: number of the output's name among all names, minus that of the one before.
+        outputs: number of the output's name among all names, minus that of the one before. Where the table has twins it
+            is twice that, plus one for a name among those of the twins; the one before is then one of the same kind.
         gaps, names, tensors: as in :class:`Moved`.
     """
 
@@ -48,18 +48,25 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tensors: tuple[str | None, ...] = ()
 
     @classmethod
-    def of(cls, moved: Sequence[Moved], values: Sequence[str | None]) -> Constants:
-        """The table of `moved`, whose outputs are among `values`."""
-        number = {name: index for index, name in enumerate(values)}
-        numbers = [number[item.output] for item in moved]
+    def of(cls, moved: Sequence[Moved], values: Sequence[str | None], twins: Sequence[str] = ()) -> Constants:
+        """The table of `moved`, whose outputs are among `values` and `twins`."""
+        places = {name: (0, index) for index, name in enumerate(values)}
+        places |= {name: (1, index) for index, name in enumerate(twins)}
+        last = [0, 0]
+        outputs = []
+        for item in moved:
+            kind, number = places[item.output]
+            difference = number - last[kind]
+            outputs.append(2 * difference + kind if twins else difference)
+            last[kind] = number
         return cls(
-            outputs=tuple(after - before for before, after in zip([0, *numbers], numbers, strict=False)),
+            outputs=tuple(outputs),
             gaps=tuple(item.gap for item in moved),
             names=tuple(item.name for item in moved),
             tensors=tuple(item.tensor for item in moved),
         )
 
-    def moved(self, values: Sequence[str | None]) -> list[Moved]:
+    def moved(self, values: Sequence[str | None], twins: Sequence[str] = ()) -> list[Moved]:
         """The rows of the table.
 
         Raises:
@@ -68,10 +75,12 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not len(self.outputs) == len(self.gaps) == len(self.names) == len(self.tensors):
             raise CarriageError("the table of Constant nodes has columns of different lengths")
         rows = []
-        for number, gap, name, tensor in zip(
-            accumulate(self.outputs), self.gaps, self.names, self.tensors, strict=True
-        ):
-            output = values[number] if 0 <= number < len(values) else None
+        last = [0, 0]
+        for difference, gap, name, tensor in zip(self.outputs, self.gaps, self.names, self.tensors, strict=True):
+            kind = difference & 1 if twins else 0
+            last[kind] += difference >> 1 if twins else difference
+            number, names = last[kind], twins if kind else values
+            output = names[number] if 0 <= number < len(names) else None
             if output is None or gap < 0:
                 raise CarriageError("the table of Constant nodes refers to nothing")
             rows.append(Moved(output, gap, name, tensor))

@@ -13,6 +13,7 @@ from .attributes import Attributes, add_back, remove_defaults
 from .constants import Constants, to_initializers, to_nodes
 from .names import Names, rename_back, shorten
 from .remarks import Remarks, put_remarks, take_remarks
+from .twins import Twins, merge_twins, part_twins
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +23,7 @@ TABLE_KEY = "onnx_nnc.compact"
 LEAST_SHARE = 0.005
 """What has to be saved of a file: less is not worth another shape of the graph."""
 
-LEAST_BYTES = 4096
+LEAST_BYTES = 1024
 """What has to be saved in any case."""
 
 _LARGEST_TABLE = 1 << 26
@@ -36,12 +37,14 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         constants: Constant nodes that became initializers.
         attributes: what nodes have lost.
         remarks: on nodes.
+        twins: constants that another one stands for.
     """
 
     names: Names = Names()
     constants: Constants = Constants()
     attributes: Attributes = Attributes()
     remarks: Remarks = Remarks()
+    twins: Twins = Twins()
 
 
 def least_saving(file_bytes: int) -> float:
@@ -64,14 +67,16 @@ def compact(model: onnx.ModelProto, least: float) -> int:
         return 0
     before = model.ByteSize()
     moved = to_initializers(model)
+    twins = merge_twins(model)
     removed = remove_defaults(model)
     remarks = take_remarks(model)
     names = shorten(model)
     table = Table(
         names=names,
-        constants=Constants.of(moved, names.values),
+        constants=Constants.of(moved, names.values, tuple(twin.name for twin in twins)),
         attributes=Attributes.of(removed, names.values),
         remarks=Remarks.of(remarks, names.values),
+        twins=Twins.of(twins, names.values),
     )
     written = msgspec.json.encode(table)
     if len(written) <= _LARGEST_TABLE:
@@ -107,4 +112,5 @@ def _undo(model: onnx.ModelProto, table: Table) -> None:
     rename_back(model, table.names)
     put_remarks(model, table.remarks.by_output(table.names.values))
     add_back(model, table.attributes.lost(table.names.values))
-    to_nodes(model, table.constants.moved(table.names.values))
+    part_twins(model, table.twins.twins(table.names.values))
+    to_nodes(model, table.constants.moved(table.names.values, table.twins.names))
