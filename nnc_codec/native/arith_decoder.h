@@ -96,27 +96,11 @@ class ArithDecoder {
     return n;
   }
 
-  // One bin of a model that is skewed to zero; true for a zero. Right guesses cost next to nothing.
+  // One bin of a model that is skewed to one value; true for this value. Right guesses cost next to nothing.
   static bool skewed_to_zero(const Model& m) { return static_cast<std::uint8_t>(m.row) < kSkewed && m.q < 0; }
-  NNC_INLINE bool bet_on_zero(Model& m) {
-    const std::uint32_t lps = lps_of(m.row);
-    const std::uint32_t mps_width = width_ - lps;
-    const std::uint64_t scaled = static_cast<std::uint64_t>(mps_width) << kShift;
-    if (__builtin_expect(value_ < scaled, 1)) {
-      const unsigned shift = (mps_width >> 8) ^ 1u;
-      width_ = mps_width << shift;
-      value_ <<= shift;
-      valid_ -= static_cast<int>(shift);
-      m.update(0);
-      refill_if_low();
-      return true;
-    }
-    value_ -= scaled;
-    take(lps);
-    m.update(1);
-    refill_if_low();
-    return false;
-  }
+  static bool skewed_to_one(const Model& m) { return static_cast<std::uint8_t>(m.row) < kSkewed && m.q >= 0; }
+  NNC_INLINE bool bet_on_zero(Model& m) { return bet<0>(m); }
+  NNC_INLINE bool bet_on_one(Model& m) { return bet<1>(m); }
 
   // n <= 32 equiprobable bins, most significant first. Up to eight of them are the quotient of what they lie in and the width.
   NNC_INLINE std::uint32_t bypass(unsigned n) {
@@ -124,7 +108,7 @@ class ArithDecoder {
     while (n) {
       const unsigned count = n < 8 ? n : 8;
       const unsigned scale = kShift - count;
-      const std::uint32_t bits = static_cast<std::uint32_t>(value_ >> scale) / width_;
+      const std::uint32_t bits = static_cast<std::uint32_t>((value_ >> scale) * kReciprocals[width_ & 255] >> kReciprocalBits);
       value_ = (value_ - (static_cast<std::uint64_t>(bits * width_) << scale)) << count;
       valid_ -= static_cast<int>(count);
       refill_if_low();
@@ -224,6 +208,27 @@ class ArithDecoder {
   }
 
  private:
+  template <int Bit>
+  NNC_INLINE bool bet(Model& m) {
+    const std::uint32_t lps = lps_of(m.row);
+    const std::uint32_t mps_width = width_ - lps;
+    const std::uint64_t scaled = static_cast<std::uint64_t>(mps_width) << kShift;
+    if (__builtin_expect(value_ < scaled, 1)) {
+      const unsigned shift = (mps_width >> 8) ^ 1u;
+      width_ = mps_width << shift;
+      value_ <<= shift;
+      valid_ -= static_cast<int>(shift);
+      m.update(Bit);
+      refill_if_low();
+      return true;
+    }
+    value_ -= scaled;
+    take(lps);
+    m.update(1 - Bit);
+    refill_if_low();
+    return false;
+  }
+
   friend class LevelAutomaton;
 
   static constexpr unsigned kSkewed = 48;  // narrowest LPS width of a model that is worth betting on

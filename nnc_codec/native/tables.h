@@ -109,8 +109,17 @@ constexpr ZeroRuns make_zero_runs() {
   return t;
 }
 
+// 2^26 / width, rounded up: for dividends below 2^17 the products' upper bits are the quotients.
+constexpr std::array<std::uint32_t, 256> make_reciprocals() {
+  std::array<std::uint32_t, 256> all{};
+  for (std::uint32_t w = 0; w < 256; ++w) all[w] = ((1u << 26) + 255 + w) / (256 + w);
+  return all;
+}
+
 }  // namespace detail
 
+inline constexpr unsigned kReciprocalBits = 26;
+inline constexpr std::array<std::uint32_t, 256> kReciprocals = detail::make_reciprocals();  // by width - 256
 inline constexpr std::array<std::uint64_t, 64> kRows = detail::make_rows();
 inline constexpr std::array<detail::Steps, kParameterSets> kSteps = detail::make_steps();
 inline constexpr detail::ZeroRuns kZeroRuns = detail::make_zero_runs();

@@ -1,6 +1,7 @@
 #include "tensor_decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace nnc {
@@ -32,6 +33,17 @@ NNC_INLINE std::uint32_t read_remainder(ArithDecoder& a, Model* esc, std::uint32
   while (k < 31 && a.bin(esc[k])) magnitude += 1u << k++;
   return magnitude + a.bypass(k);
 }
+
+// States that a row of zeros goes around.
+constexpr std::array<std::array<std::uint8_t, 4>, 8> make_zero_cycles() {
+  std::array<std::array<std::uint8_t, 4>, 8> cycles{};
+  for (std::uint8_t s = 0; s < 8; ++s) {
+    cycles[s][0] = s;
+    for (unsigned j = 1; j < 4; ++j) cycles[s][j] = kNextState[cycles[s][j - 1]][0];
+  }
+  return cycles;
+}
+constexpr std::array<std::array<std::uint8_t, 4>, 8> kAfterZeros = make_zero_cycles();
 
 // A level of a neighbour_class().
 inline std::int32_t level_of_class(std::uint32_t neighbour) { return neighbour == 0 ? 0 : neighbour == 1 ? -1 : 1; }
@@ -189,7 +201,7 @@ void TensorDecoder::levels(std::int32_t* out, std::size_t count, std::uint64_t p
 
 bool TensorDecoder::dense(std::uint64_t bits, std::uint64_t count) const {
   // In hundredths of a bit per level. Below, runs of zeros are faster; above, the greater-than flags are foreseeable.
-  return 100 * bits >= (coding_.dq ? 65 : 135) * count && 100 * bits <= 600 * count;
+  return 100 * bits >= (coding_.dq ? 65 : 135) * count && 100 * bits <= 500 * count;
 }
 
 // Unbounded levels with neighbour contexts only: nearly every stream.
@@ -211,25 +223,27 @@ NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) 
       if (!DQ || kNextState[state][0] == state) {
         i += a.zeros(*sig, count - i);
       } else {
-        while (i < count) {
-          if (in_tail(*sig)) {
-            Model* cycle[4];
-            for (std::uint32_t j = 0, s = state; j < 4; ++j, s = kNextState[s][0]) cycle[j] = models + ContextLayout::sig + 3 * s;
-            if (all_in_tail<4>(cycle)) {
-              const std::size_t zeros = cycle[0] == cycle[2] ? a.tail_zeros<2>(cycle, count - i) : a.tail_zeros<4>(cycle, count - i);
-              i += zeros;
-              state = skip_state(state, zeros);
-              break;
-            }
+        Model* cycle[4];
+        for (std::uint32_t j = 0; j < 4; ++j) cycle[j] = models + ContextLayout::sig + 3 * kAfterZeros[state][j];
+        std::uint32_t zeros = 4;
+        while (zeros == 4 && i < count) {
+          if (in_tail(*cycle[0]) && all_in_tail<4>(cycle)) {
+            const std::size_t run = cycle[0] == cycle[2] ? a.tail_zeros<2>(cycle, count - i) : a.tail_zeros<4>(cycle, count - i);
+            i += run;
+            zeros = run & 3;
+            break;
           }
-          if (ArithDecoder::skewed_to_zero(*sig) ? !a.bet_on_zero(*sig) : a.bin(*sig)) break;
-          ++i;
-          state = kNextState[state][0];
-          sig = models + ContextLayout::sig + 3 * state;
+          const std::uint32_t limit = static_cast<std::uint32_t>(std::min<std::size_t>(4, count - i));
+          for (zeros = 0; zeros < limit; ++zeros) {
+            Model& m = *cycle[zeros];
+            if (ArithDecoder::skewed_to_zero(m) ? !a.bet_on_zero(m) : a.bin(m)) break;
+          }
+          i += zeros;
         }
+        state = kAfterZeros[state][zeros & 3];
       }
       if (i == count) break;
-    } else if (!a.bin(sig[neighbour])) {
+    } else if (!(ArithDecoder::skewed_to_one(sig[neighbour]) ? a.bet_on_one(sig[neighbour]) : a.bin(sig[neighbour]) != 0)) {
       neighbour = 0;
       ++i;
       if (DQ) state = kNextState[state][0];
@@ -240,7 +254,7 @@ NNC_INLINE void TensorDecoder::plain_loop(std::int32_t* out, std::size_t count) 
     Model* const first = gt + negative;
     Model* const end = first + 2 * unary;
     Model* greater = first;
-    while (a.bin(*greater) && (greater += 2) != end) {
+    while ((ArithDecoder::skewed_to_one(*greater) ? a.bet_on_one(*greater) : a.bin(*greater) != 0) && (greater += 2) != end) {
     }
     std::uint32_t magnitude = 1 + static_cast<std::uint32_t>((greater - first) >> 1);
     if (__builtin_expect(greater == end, 0)) magnitude = read_remainder(a, models + layout_.esc, magnitude);
