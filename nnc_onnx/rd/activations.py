@@ -69,13 +69,12 @@ class _Sum:
         self.count += count
 
 
-def observe(network: Network, feeds: Sequence[Feed], *, convolutions: bool = True) -> dict[str, Moments]:
+def observe(network: Network, feeds: Sequence[Feed]) -> dict[str, Moments]:
     """Run a network and collect the second moments of the inputs of its layers.
 
     Args:
         network: the model.
         feeds: what it is run on, as far as :data:`WORK` allows.
-        convolutions: observe them too.
 
     Returns:
         By name of the weight; weights are missing that are no plain layers, whose inputs cannot be seen, or that saw
@@ -87,7 +86,7 @@ def observe(network: Network, feeds: Sequence[Feed], *, convolutions: bool = Tru
     hollow = type(network.hollow)()
     hollow.CopyFrom(network.hollow)
     usage = Usage(hollow.graph)
-    layers = _layers(network, hollow.graph, usage, convolutions=convolutions)
+    layers = _layers(network, hollow.graph, usage)
     watched = {layer.observation: layer for found in layers.values() for layer in found}
     names = expose(hollow.graph, {layer.source for layer in watched.values()}, usage)
     watched = {key: layer for key, layer in watched.items() if layer.source in names}
@@ -130,15 +129,13 @@ def joined_moments(first: Mapping[str, Moments], second: Mapping[str, Moments], 
     return result
 
 
-def _layers(network: Network, graph: onnx.GraphProto, usage: Usage, *, convolutions: bool) -> dict[str, list[Layer]]:
+def _layers(network: Network, graph: onnx.GraphProto, usage: Usage) -> dict[str, list[Layer]]:
     """The layers of every weight, as long as there is room for their moments."""
     layers: dict[str, list[Layer]] = {}
     room = MOST_MOMENT_BYTES
     for weight in network.weights:
         found = layers_of(graph, weight.name, weight.values.shape, usage)
         if not found or found[0].matrix.reduced > MOST_REDUCED:
-            continue
-        if not convolutions and any(layer.window is not None for layer in found):
             continue
         matrix = found[0].matrix
         size = 8 * matrix.groups * matrix.reduced**2

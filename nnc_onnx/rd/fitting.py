@@ -189,7 +189,7 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
     for _ in range(MOST_STEPS):
         choice = for_noise(capped(study.items, noise) if study.basis == "synthetic" else study.items, noise)
         change, _, values = try_choice(study, choice, options, executor)
-        tried.append(Tried(noise, choice.noise, 10 * math.log10(max(change, _NO_CHANGE))))
+        tried.append(Tried(noise, 10 * math.log10(max(change, _NO_CHANGE))))
         fits.append(Fit(choice, change, fed_back(study, values)))
         noise = coarsest_kept(study.limits, shift, tried, coarsest, finest)
         close = any(abs(noise - point.asked) <= NEAR for point in tried)
@@ -198,7 +198,7 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
     kept = [
         fit
         for fit, point in zip(fits, tried, strict=True)
-        if point.asked <= noise + LUCK and study.limits.excess(point.noise, point.change, shift) <= NEAR
+        if point.asked <= noise + LUCK and point.change <= study.limits.change + shift + NEAR
     ]
     if kept:
         return min(kept, key=lambda fit: fit.choice.bits)
