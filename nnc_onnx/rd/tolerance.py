@@ -32,8 +32,8 @@ whose states are outputs and inputs, as errors go round in them. With "balanced"
 with itself to 97 %; from there up what a noise suppressor gains moves by 2 % with either sign."""
 
 NOISE = -21.0
-"""Mean error of a weight of models fed floating-point numbers. Errors fed back by what made-up pictures do are smaller on
-such pictures than on real ones, by 5 dB in a picture classifier, which gets unsure at -22."""
+"""Mean error of a weight of models fed floating-point numbers. Errors fed back by what made-up pictures do are smaller
+on such pictures than on real ones, by 5 dB in a picture classifier, which gets unsure at -22."""
 
 ROBUST_NOISE = -11.0
 """The same for models fed tokens only, and for outputs that are signals, whose change says all, if errors are fed back.
