@@ -9,6 +9,7 @@
 #include "encoder_model.h"
 #include "model.h"
 #include "range_steps.h"
+#include "width_chains.h"
 #include "zero_runs.h"
 
 namespace nnc {
@@ -25,6 +26,23 @@ class ArithEncoder {
 #ifdef NNC_AVX2
   NNC_TARGET_AVX2 void bins_avx2(EncoderModel* models, const std::uint16_t* list, std::size_t count) {
     code(models, list, count);
+  }
+#endif
+
+#ifdef NNC_AVX2
+  // Bins by their places among the stripes of RangeSteps. `scratch` has room for as many steps.
+  NNC_TARGET_AVX2 void places_avx2(const std::uint8_t* places, std::size_t count, RangeStep* scratch) {
+    const std::uint64_t width = walk_widths(range_steps(), places, count, at_.width, scratch);
+    Interval at = at_;
+    std::size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+      for (std::size_t j = 0; j < 4; ++j) at.raise(scratch[i + j]);
+      if (at.full()) code_.flush(at);
+    }
+    for (; i < count; ++i) at.raise(scratch[i]);
+    if (at.full()) code_.flush(at);
+    at.width = width;
+    at_ = at;
   }
 #endif
 

@@ -18,8 +18,8 @@ namespace nnc {
 // Level of a multiple in a state: the inverse of 2 * level - sgn(level) * (state & 1). A multiple that the state cannot
 // reach is rounded towards minus infinity, as the reference software does.
 inline std::int32_t level_of(std::int32_t multiple, std::uint32_t state) {
-  const std::int64_t odd = state & 1u;
-  return static_cast<std::int32_t>((multiple < 0 ? multiple - odd : multiple + odd) >> 1);
+  const std::int64_t sign = multiple >> 31, odd = state & 1u;  // no branch: signs cannot be guessed
+  return static_cast<std::int32_t>((multiple + ((odd ^ sign) - sign)) >> 1);
 }
 
 // Emit needs bin(model, bit) and bypass(value, bits).
@@ -160,7 +160,7 @@ class PlainLevels {
   };
 
   void hand_on() {
-    emit_.bins(list_, at_.n);
+    if (at_.n) emit_.bins(list_, at_.n);
     at_.n = 0;
   }
   // Zeros wait until it is known how many follow each other.
@@ -180,6 +180,12 @@ class PlainLevels {
   }
   void dense(const std::int32_t* values, unsigned n) {
     if (run_) zeros();
+    if constexpr (!Trial) {
+      if (emit_.template knows<DQ>(values, n)) {
+        hand_on();
+        return emit_.template levels<DQ>(values, n, at_.state, at_.neighbour);
+      }
+    }
     Place at = at_;
     for (unsigned i = 0; i < n; ++i) level(values[i], at);
     at_ = at;
@@ -315,7 +321,8 @@ void walk_any_levels(const TensorCoding& t, const ContextLayout& c, const std::i
 }
 
 // Emit also needs bins(list, count), a list of bin_of(); zeros(models, n, count), `count` zeros that go around
-// `n` models; and block_row(state), called before every block row but the first.
+// `n` models; and block_row(state), called before every block row but the first. If it is not for a trial: levels(values,
+// count, state, neighbour) takes up to 64 levels as they are, after knows(values, count) said so.
 //
 // Trial: the search of the reference software. It binarizes the integers as given (multiples, not levels), ignores a
 // codebook's bounds, and does not forget the neighbour at block rows. Identical bytes need all three.

@@ -18,8 +18,12 @@ struct Interval {
   unsigned pending = 9;
 
   NNC_INLINE void take(RangeStep step) {
-    const unsigned shift = step >> 8 & 0xffu;
     width = step & 0xffu;
+    raise(step);
+  }
+  // Takes all of a step but the width.
+  NNC_INLINE void raise(RangeStep step) {
+    const unsigned shift = step >> 8 & 0xffu;
     low = (low << (shift & 63u)) + (step >> 16);
     pending += shift;
   }

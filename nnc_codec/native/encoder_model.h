@@ -20,9 +20,10 @@ struct alignas(16) EncoderModel {
     steps = &kSteps[parameter_set];
     restart();
   }
+  std::size_t parameter_set() const { return static_cast<std::size_t>(steps - kSteps.data()); }
   // Back to the start of the parameter set.
   void restart() {
-    const ParameterSet& p = kParameterSet[steps - kSteps.data()];
+    const ParameterSet& p = kParameterSet[parameter_set()];
     fast = 16 * p.f;
     slow = p.s;
   }

@@ -41,7 +41,7 @@ struct LevelPlanes {
     low[0] = mask(_mm256_slli_epi16(lows[0], 7), _mm256_slli_epi16(lows[1], 7));
     low[1] = mask(_mm256_slli_epi16(lows[0], 6), _mm256_slli_epi16(lows[1], 6));
   }
-  // Magnitudes of `least` <= 128 or more.
+  // Magnitudes of `least` <= 127 or more.
   NNC_TARGET_AVX2 NNC_INLINE std::uint64_t at_least(unsigned least) const {
     const __m256i m = _mm256_set1_epi8(static_cast<char>(least));
     return mask(_mm256_cmpeq_epi8(_mm256_min_epu8(magnitude[0], m), m), _mm256_cmpeq_epi8(_mm256_min_epu8(magnitude[1], m), m));
@@ -83,7 +83,8 @@ inline constexpr StateSteps kStateSteps = make_state_steps();
 
 // Emit needs string(model, bits, count): `count` <= 64 bins, the first one in the lowest bit. For levels without bounds or
 // further contexts whose unary length is at most kLongestPlanes.
-inline constexpr std::uint32_t kLongestPlanes = 126;
+inline constexpr unsigned kTopPlane = 127;  // largest magnitude that bytes tell from smaller ones
+inline constexpr std::uint32_t kLongestPlanes = kTopPlane - 1;
 
 template <bool DQ, class Emit>
 class PlaneWalk {
@@ -130,7 +131,16 @@ class PlaneWalk {
       reached = more;
       if (!reached) return;
     }
-    for (; reached; reached &= reached - 1) remainder(magnitude_of(values[__builtin_ctzll(reached)]));
+    std::uint64_t least = unary_ + 1;  // magnitude of those that have a flag left
+    std::uint32_t k = 0;
+    for (; least + (std::uint64_t{1} << k) <= kTopPlane; ++k) {
+      least += std::uint64_t{1} << k;
+      const std::uint64_t more = p.at_least(static_cast<unsigned>(least));
+      pick(c_.esc + k, more, reached);
+      reached = more;
+      if (!reached) return;
+    }
+    for (; reached; reached &= reached - 1) remainder(magnitude_of(values[__builtin_ctzll(reached)]), k, least);
   }
   NNC_TARGET_AVX2 NNC_INLINE void significance_by_state(const LevelPlanes& p, unsigned n, const std::uint64_t* neighbours) {
     // An odd state moves the integer away from zero before it is halved.
@@ -154,9 +164,9 @@ class PlaneWalk {
     for (unsigned i = 0; i < n; ++i) state = kNextState[state][(state & 1u ? odd : even) >> i & 1u];
     return state;
   }
-  void remainder(std::uint64_t magnitude) {
-    std::uint64_t reached = unary_ + 1;
-    for (std::uint32_t k = 0; k < 31; ++k) {
+  // Flags from the k-th on of a magnitude that is at least `reached`.
+  void remainder(std::uint64_t magnitude, std::uint32_t k, std::uint64_t reached) {
+    for (; k < 31; ++k) {
       const bool more = magnitude >= reached + (std::uint64_t{1} << k);
       emit_.string(c_.esc + k, more, 1);
       if (!more) return;

@@ -1,8 +1,10 @@
 #include "tensor_encoder.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "binarization.h"
+#include "level_lanes.h"
 #include "parameter_search.h"
 
 namespace nnc {
@@ -10,31 +12,114 @@ namespace nnc {
 // Takes the bins of a walk to the coder.
 class BinWriter {
  public:
-  BinWriter(PayloadEncoder& owner, std::vector<EncoderModel>& models) : owner_(owner), models_(models) {}
+  BinWriter(PayloadEncoder& owner, std::vector<EncoderModel>& models, const ContextLayout& layout, std::uint32_t unary)
+      : owner_(owner), models_(models)
+#ifdef NNC_AVX2
+        , lanes_(layout, unary, equiprobable(layout)), in_lanes_(has_avx2() && unary <= LevelLanes::kLongest)
+#endif
+  {
+    (void)layout;
+    (void)unary;
+  }
 
-  void bin(std::uint32_t model, bool bit) { owner_.coder_.bin(models_[model], bit); }
-  void bypass(std::uint32_t value, unsigned bits) { owner_.coder_.bypass(value, bits); }
+  void bin(std::uint32_t model, bool bit) {
+    settle();
+    owner_.coder_.bin(models_[model], bit);
+  }
+  void bypass(std::uint32_t value, unsigned bits) {
+    settle();
+    owner_.coder_.bypass(value, bits);
+  }
   void bins(const std::uint16_t* list, std::size_t count) {
+    settle();
 #ifdef NNC_AVX2
     if (has_avx2()) return owner_.coder_.bins_avx2(models_.data(), list, count);
 #endif
     owner_.coder_.bins(models_.data(), list, count);
   }
   void zeros(const std::uint32_t* cycle, std::uint32_t length, std::uint64_t count) {
+    settle();
 #ifdef NNC_AVX2
     if (has_avx2()) return owner_.coder_.zeros_avx2(models_.data(), cycle, length, count);
 #endif
     owner_.coder_.zeros(models_.data(), cycle, length, count);
   }
   void block_row(std::uint32_t state) {
+    settle();
     for (std::size_t i = 0; i + 1 < models_.size(); ++i) models_[i].restart();
     owner_.coder_.clamp();
     owner_.mark(state, true);
   }
 
+  // Whether levels() takes these integers. Few of them are not worth the way of the models to the lanes and back.
+  template <bool DQ>
+  bool knows(const std::int32_t* values, unsigned count) {
+#ifdef NNC_AVX2
+    if (!in_lanes_ || (count < kFew && !lanes_.holding())) return false;
+    reach_ = lanes_.reach(values, count);
+    return lanes_.knows<DQ>(reach_.most);
+#else
+    (void)values;
+    (void)count;
+    return false;
+#endif
+  }
+  template <bool DQ>
+  void levels(const std::int32_t* values, unsigned count, std::uint32_t& state, std::uint32_t& neighbour) {
+#ifdef NNC_AVX2
+    if (!lanes_.holding()) lanes_.hold(models_.data());
+    if (!places_) {
+      places_.reset(new std::uint8_t[kChunk + kBlock * LevelLanes::kMostBins + LevelLanes::kSlack]);
+      steps_.reset(new RangeStep[kChunk + kBlock * LevelLanes::kMostBins]);
+    }
+    if (reach_.far * kFarOften >= count)
+      list<DQ, true>(values, count, state, neighbour);
+    else
+      list<DQ, false>(values, count, state, neighbour);
+    if (listed_ >= kChunk) code_places();
+#else
+    (void)values;
+    (void)count;
+    (void)state;
+    (void)neighbour;
+#endif
+  }
+  // Codes what is waiting; all models are among the models after it.
+  void settle() {
+#ifdef NNC_AVX2
+    if (!lanes_.holding()) return;
+    code_places();
+    lanes_.hand_back(models_.data());
+#endif
+  }
+
  private:
   PayloadEncoder& owner_;
   std::vector<EncoderModel>& models_;
+#ifdef NNC_AVX2
+  static constexpr unsigned kFew = 32;
+  static constexpr unsigned kFarOften = 8;  // integers for each that has a remainder
+  static constexpr std::size_t kBlock = 64;
+  static constexpr std::size_t kChunk = 16384;  // bins
+
+  template <bool DQ, bool FarOften>
+  NNC_TARGET_AVX2 void list(const std::int32_t* values, unsigned count, std::uint32_t& state, std::uint32_t& neighbour) {
+    std::uint8_t* const end =
+        lanes_.take<DQ, FarOften>(values, count, models_.data(), state, neighbour, places_.get() + listed_);
+    listed_ = static_cast<std::size_t>(end - places_.get());
+  }
+  void code_places() {
+    owner_.coder_.places_avx2(places_.get(), listed_, steps_.get());
+    listed_ = 0;
+  }
+
+  LevelLanes lanes_;
+  bool in_lanes_;
+  LevelLanes::Reach reach_{};
+  std::unique_ptr<std::uint8_t[]> places_;
+  std::unique_ptr<RangeStep[]> steps_;
+  std::size_t listed_ = 0;
+#endif
 };
 
 void PayloadEncoder::write_qp(std::int32_t qp_delta, unsigned bits) {
@@ -88,11 +173,12 @@ Status PayloadEncoder::write_tensor(const TensorCoding& coding, const EncodeOpti
     for (std::uint64_t i = 1; i < rows_of_blocks; ++i) mark(0, true);
     return {};
   }
-  BinWriter writer(*this, models);
+  BinWriter writer(*this, models, layout, coding.unary_length);
   if (coding.dq)
     walk_levels<false, true>(coding, layout, values, rows, hist_on, writer);
   else
     walk_levels<false, false>(coding, layout, values, rows, hist_on, writer);
+  writer.settle();
   return {};
 }
 

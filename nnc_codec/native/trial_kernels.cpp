@@ -1,7 +1,8 @@
 #include "trial_kernels.h"
 
+#include "estimator_lanes.h"
+
 #ifdef NNC_AVX2
-#include <immintrin.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in the header: operands that are left undefined on purpose
 #endif
@@ -31,22 +32,7 @@ void try_portable(TrialLanes& lanes, std::uint64_t word, unsigned count, const C
 
 #ifdef NNC_AVX2
 
-// Bytes of kStep for estimators on the wrong side of a bin (below, index 0..15) and on its side (above).
-struct StepBytes {
-  alignas(32) std::uint8_t below[32];
-  alignas(32) std::uint8_t above[32];
-};
-constexpr StepBytes make_step_bytes() {
-  StepBytes t{};
-  for (int i = 0; i < 32; ++i) {
-    t.below[i] = kStep[i & 15];
-    t.above[i] = kStep[16 + (i & 15)];
-  }
-  return t;
-}
-constexpr StepBytes kStepBytes = make_step_bytes();
-
-// Factors whose product's upper half shifts a doubled step to the right.
+// Shifts of the sets' estimators.
 struct Scales {
   alignas(32) std::uint16_t fast[16];
   alignas(32) std::uint16_t slow[16];
@@ -54,60 +40,40 @@ struct Scales {
 constexpr Scales make_scales() {
   Scales t{};
   for (int i = 0; i < kParameterSets; ++i) {
-    t.fast[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].fast_shift));
-    t.slow[i] = static_cast<std::uint16_t>(1u << (15 - kParameterSet[i].slow_shift));
+    t.fast[i] = scale_of(kParameterSet[i].fast_shift);
+    t.slow[i] = scale_of(kParameterSet[i].slow_shift);
   }
   return t;
 }
 constexpr Scales kScales = make_scales();
 
-NNC_TARGET_AVX2 inline __m256i load(const void* from) { return _mm256_load_si256(static_cast<const __m256i*>(from)); }
-NNC_TARGET_AVX2 inline void store(void* to, __m256i v) { _mm256_store_si256(static_cast<__m256i*>(to), v); }
-
 // Nine estimator pairs and what the bins cost so far; 64 bins stay within 32 bits.
 struct Nine {
-  __m256i f, s, total;
+  EstimatorLanes at;
+  __m256i total;
   std::uint32_t last;
 
   NNC_TARGET_AVX2 NNC_INLINE void begin(const TrialLanes& lanes) {
-    f = load(lanes.f);
-    s = load(lanes.s);
-    clear();
-  }
-  NNC_TARGET_AVX2 NNC_INLINE void clear() {
+    at = {load(lanes.f), load(lanes.s)};
     total = _mm256_setzero_si256();
     last = 0;
   }
-  NNC_TARGET_AVX2 NNC_INLINE void add_to(TrialCosts& sum) const {
+  NNC_TARGET_AVX2 NNC_INLINE void end(TrialLanes& lanes, TrialCosts& sum) const {
+    store(lanes.f, at.f);
+    store(lanes.s, at.s);
     alignas(32) std::uint32_t eight[8];
     store(eight, total);
     for (std::size_t i = 0; i < 8; ++i) sum[i] += eight[i];
     sum[8] += last;
   }
-  NNC_TARGET_AVX2 NNC_INLINE void end(TrialLanes& lanes) const {
-    store(lanes.f, f);
-    store(lanes.s, s);
-  }
-
-  // Twice the table entry of every 16-bit lane for t in -16..15. A shuffle index with its top bit set yields zero.
-  NNC_TARGET_AVX2 static NNC_INLINE __m256i doubled_step(__m256i t) {
-    const __m256i to_below = _mm256_set1_epi16(static_cast<short>(0x8080));
-    const __m256i to_above = _mm256_set1_epi16(static_cast<short>(0x8000));
-    const __m256i low = _mm256_shuffle_epi8(load(kStepBytes.below), _mm256_add_epi16(t, to_below));
-    const __m256i high = _mm256_shuffle_epi8(load(kStepBytes.above), _mm256_or_si256(t, to_above));
-    return _mm256_slli_epi16(_mm256_or_si256(low, high), 1);
-  }
   NNC_TARGET_AVX2 NNC_INLINE void step(unsigned bit, const CostTable& costs) {
-    const __m256i index = _mm256_srai_epi16(_mm256_add_epi16(_mm256_slli_epi16(f, 4), s), 3);
+    const __m256i index = _mm256_srai_epi16(at.q(), 3);
     const std::uint32_t* const of_bit = costs.bit[bit].data() + 512;
     total = _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(of_bit),
                                                            _mm256_cvtepi16_epi32(_mm256_castsi256_si128(index)), 4));
     last += of_bit[static_cast<std::int16_t>(_mm256_extract_epi16(index, 8))];
-    const __m256i d = _mm256_set1_epi16(static_cast<short>(2 * static_cast<int>(bit) - 1));
-    const __m256i df = doubled_step(_mm256_srai_epi16(_mm256_sign_epi16(f, d), 3));
-    const __m256i ds = doubled_step(_mm256_srai_epi16(_mm256_sign_epi16(s, d), 7));
-    f = _mm256_add_epi16(f, _mm256_sign_epi16(_mm256_mulhi_epu16(df, load(kScales.fast)), d));
-    s = _mm256_add_epi16(s, _mm256_sign_epi16(_mm256_mulhi_epu16(ds, load(kScales.slow)), d));
+    const __m256i direction = _mm256_set1_epi16(static_cast<short>(2 * static_cast<int>(bit) - 1));
+    at.step(direction, load(kScales.fast), load(kScales.slow));
   }
 };
 
@@ -115,8 +81,7 @@ NNC_TARGET_AVX2 void try_avx2(TrialLanes& lanes, std::uint64_t word, unsigned co
   Nine nine;
   nine.begin(lanes);
   for (unsigned b = 0; b < count; ++b) nine.step(static_cast<unsigned>(word >> b) & 1u, costs);
-  nine.end(lanes);
-  nine.add_to(sum);
+  nine.end(lanes, sum);
 }
 
 // One model, both estimators in one register. They are negated while the bins are zeros, so that every bin draws them up;

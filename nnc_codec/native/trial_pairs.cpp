@@ -1,7 +1,8 @@
 #include "trial_pairs.h"
 
+#include "estimator_lanes.h"
+
 #ifdef NNC_AVX2
-#include <immintrin.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in the header: operands that are left undefined on purpose
 #endif
@@ -86,58 +87,29 @@ constexpr PairTables make_pair_tables() {
 }
 constexpr PairTables kPair = make_pair_tables();
 
-// kStep for estimators on the wrong side of a bin (below) and on its side (above), by the four low bits of the distance.
-struct StepBytes {
-  alignas(32) std::uint8_t below[32];
-  alignas(32) std::uint8_t above[32];
-};
-constexpr StepBytes make_step_bytes() {
-  StepBytes t{};
-  for (int i = 0; i < 32; ++i) {
-    t.below[i] = kStep[i & 15];
-    t.above[i] = kStep[16 + (i & 15)];
-  }
-  return t;
-}
-constexpr StepBytes kStepBytes = make_step_bytes();
-
-NNC_TARGET_AVX2 inline __m256i load(const void* from) { return _mm256_load_si256(static_cast<const __m256i*>(from)); }
-NNC_TARGET_AVX2 inline void store(void* to, __m256i v) { _mm256_store_si256(static_cast<__m256i*>(to), v); }
-
 NNC_TARGET_AVX2 inline __m256i cost_of(const std::uint32_t* costs, __m128i index, __m256i total) {
   return _mm256_add_epi32(total, _mm256_i32gather_epi32(reinterpret_cast<const int*>(costs), _mm256_cvtepi16_epi32(index), 4));
 }
 
 NNC_TARGET_AVX2 void try_avx2(PairLanes& lanes, const std::uint64_t* a_words, const std::uint64_t* b_words, std::size_t count,
                               const CostTable& costs) {
-  __m256i f = load(lanes.estimator), s = load(lanes.estimator + kBoth);
+  EstimatorLanes at{load(lanes.estimator), load(lanes.estimator + kBoth)};
   __m256i total_a = _mm256_setzero_si256(), total_b = total_a;
-  // The upper half of the product of a step in a lane's upper byte is the step, shifted to the right.
   alignas(32) std::uint16_t scale[2 * kBoth];
-  for (std::size_t i = 0; i < 2 * kBoth; ++i) scale[i] = static_cast<std::uint16_t>(256 >> lanes.shift[i]);
+  for (std::size_t i = 0; i < 2 * kBoth; ++i) scale[i] = scale_of(lanes.shift[i]);
   const __m256i fast = load(scale), slow = load(scale + kBoth);
-  const __m256i below = load(kStepBytes.below), above = load(kStepBytes.above);
-  const __m256i upper = _mm256_set1_epi16(static_cast<short>(0xff00));
-  const __m256i to_below = _mm256_set1_epi8(static_cast<char>(0x80));
   for (std::size_t w = 0; w < count; ++w) {
     std::uint64_t of_a = a_words[w], of_b = b_words[w];
     for (unsigned i = 0; i < 64; ++i, of_a >>= 1, of_b >>= 1) {
       const unsigned a = of_a & 1u, b = of_b & 1u;
-      const __m256i index = _mm256_srai_epi16(_mm256_add_epi16(_mm256_slli_epi16(f, 4), s), 3);
+      const __m256i index = _mm256_srai_epi16(at.q(), 3);
       total_a = cost_of(costs.bit[a].data() + 512, _mm256_castsi256_si128(index), total_a);
       total_b = cost_of(costs.bit[b].data() + 512, _mm256_extracti128_si256(index, 1), total_b);
-      const __m256i d = load(kPair.direction[a | b << 1]);
-      // Distances in a byte each, the slow one above; a shuffle index with its top bit set yields zero.
-      const __m256i near = _mm256_srli_epi16(_mm256_slli_epi16(_mm256_sign_epi16(f, d), 5), 8);
-      const __m256i far = _mm256_and_si256(_mm256_slli_epi16(_mm256_sign_epi16(s, d), 1), upper);
-      const __m256i t = _mm256_or_si256(near, far);
-      const __m256i steps = _mm256_or_si256(_mm256_shuffle_epi8(below, _mm256_xor_si256(t, to_below)), _mm256_shuffle_epi8(above, t));
-      f = _mm256_add_epi16(f, _mm256_sign_epi16(_mm256_mulhi_epu16(_mm256_slli_epi16(steps, 8), fast), d));
-      s = _mm256_add_epi16(s, _mm256_sign_epi16(_mm256_mulhi_epu16(_mm256_and_si256(steps, upper), slow), d));
+      at.step(load(kPair.direction[a | b << 1]), fast, slow);
     }
   }
-  store(lanes.estimator, f);
-  store(lanes.estimator + kBoth, s);
+  store(lanes.estimator, at.f);
+  store(lanes.estimator + kBoth, at.s);
   store(lanes.cost, total_a);
   store(lanes.cost + Fold::kLanes, total_b);
 }

@@ -144,3 +144,29 @@ def test_levels_around_all_bounds_are_alike(shape: tuple[int, int], unary_length
         with portable():
             assert nnc_codec.encode({"w": array}, options) == data
         np.testing.assert_array_equal(nnc_codec.decode(data)["w"], array)
+
+
+def stretches(scale: float, size: int) -> np.ndarray:
+    """Weights of one spread, with runs of zeros of all lengths and a few that are far from the others."""
+    generator = np.random.default_rng(5)
+    values = generator.laplace(0, scale, size)
+    for start in generator.integers(0, size, size // 500):
+        values[start : start + generator.integers(1, 200)] = 0
+    values[generator.integers(0, size, 20)] *= 1e3
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize("unary_length", [1, 2, 10, 11, 16, 17, 40])
+@pytest.mark.parametrize("scale", [0.3, 3.0, 30.0, 2000.0])
+@pytest.mark.parametrize("method", ["dq", "uniform"])
+def test_tensors_of_all_spreads_are_alike(scale: float, unary_length: int, method: str) -> None:
+    array = stretches(scale, 60 * 400).reshape(60, 400)
+    for more in ({}, {"scan_order": 2}, {"row_skipping": True}):
+        options = EncodeParams(qp=0, method=method, cabac_unary_length=unary_length, **more)
+        data = nnc_codec.encode({"w": array}, options)
+        with avx2():
+            assert nnc_codec.encode({"w": array}, options) == data
+        with portable():
+            assert nnc_codec.encode({"w": array}, options) == data
+            plain = nnc_codec.decode(data)
+        same_bytes(nnc_codec.decode(data), plain)
