@@ -27,17 +27,21 @@ TOKENS_CHANGE = -3.0
 of them moves more than what it makes of a text. A sentence encoder keeps its metric at -6."""
 
 SIGNAL_CHANGE = -20.0
-"""The same for outputs that are signals or maps, relative to how they vary, as every number is meant, and for models
-whose states are outputs and inputs, as errors go round in them. With "balanced", at -23, a detector of objects agrees
-with itself to 97 %; from there up what a noise suppressor gains moves by 2 % with either sign."""
+"""The same for outputs that are signals or maps, relative to how they vary: every number is meant. With "balanced", at
+-23, a detector of objects agrees with itself to 97 %; from there up what a noise suppressor gains moves by 2 % with
+either sign."""
+
+STATE_CHANGE = -17.0
+"""The same for models whose states are outputs and inputs: errors go round in them for as long as the model is used. A
+voice detector keeps its metric at -20."""
 
 NOISE = -21.0
 """Mean error of a weight of models fed floating-point numbers. Errors fed back by what made-up pictures do are smaller
 on such pictures than on real ones, by 5 dB in a picture classifier, which gets unsure at -22."""
 
 ROBUST_NOISE = -11.0
-"""The same for models fed tokens only, and for outputs that are signals, whose change says all, if errors are fed back.
-A classifier of bytes and a sentence encoder keep their metric at -14, which the preset "balanced" comes to."""
+"""The same for models fed tokens only, and for signals and states, whose change says all. A classifier of bytes and a
+sentence encoder keep their metric at -14, which the preset "balanced" comes to."""
 
 RECURRENT_NOISE = -23.0
 """The same for recurrent models whose errors are not fed back: they go round in the states."""
@@ -147,16 +151,19 @@ def limits_of(
         calibrated: the inputs are real.
         fed_back: errors are fed back.
     """
-    is_signal = signal_share >= SIGNAL_SHARE or bool(states)
+    is_signal = signal_share >= SIGNAL_SHARE
     if calibrated:
         return Limits(0.0, CALIBRATED_SIGNAL_CHANGE) if is_signal else Limits(CALIBRATED_NOISE, CALIBRATED_CHANGE)
-    if tokens or (is_signal and fed_back):
+    if tokens:
+        return Limits(ROBUST_NOISE, TOKENS_CHANGE)
+    if is_signal or states:
         noise = ROBUST_NOISE
+        change = SIGNAL_CHANGE if is_signal else STATE_CHANGE
     else:
-        noise = RECURRENT_NOISE if not fed_back and _is_recurrent(graph) else NOISE
-    if is_signal:
-        return Limits(noise, SIGNAL_CHANGE)
-    return Limits(noise, TOKENS_CHANGE if tokens else CHANGE)
+        noise, change = NOISE, CHANGE
+    if not fed_back and (states or _is_recurrent(graph)):
+        noise = RECURRENT_NOISE
+    return Limits(noise, change)
 
 
 def _is_recurrent(graph: onnx.GraphProto) -> bool:
