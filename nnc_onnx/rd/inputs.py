@@ -2,8 +2,8 @@
 
 Sizes come from the graph where it says them, else from those that are common for the kind of input; the values
 from what reads them: indices of tables, constants that an input is compared with, names such as ``mask``.
-Pictures are scenes and writing (``pictures.py``), sounds tones and noise whose power falls with frequency; white noise
-ranks the weights of networks for pictures much worse.
+Pictures are scenes and writing (``pictures.py``), sounds mostly talk (``sounds.py``): the nearer they are to real ones,
+the more of what is measured on them holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import CannotRunError
 from .network import Feed, Network
 from .pictures import picture
 from .random import Random
-from .sounds import sound
+from .sounds import series, sound
 from .states import STEPS, state_pairs
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Synthetic:
     def _candidates(self) -> Iterator[tuple[tuple[int, int], int]]:
         """Sizes to try: pictures vary if there is one with a free size, signals likewise."""
         free_picture = any(_is_picture(i) and not all(_known(d) for d in i.dims[2:]) for i in self.inputs)
-        free_signal = any(_is_signal(i) and not _known(i.dims[-1]) for i in self.inputs)
+        free_signal = any(_is_signal(i) and not _known(i.dims[_time_axis(i.dims)]) for i in self.inputs)
         pictures: Sequence[tuple[int, int]] = PICTURE_SIZES if free_picture else PICTURE_SIZES[:1]
         if free_picture and _reads_lines(self._network.hollow.graph):
             pictures = sorted(pictures, key=lambda size: size[1] == size[0])
@@ -127,7 +127,7 @@ class Synthetic:
     def _signal(self, shape: tuple[int, ...], seed: int, position: int) -> NDArray[np.float32]:
         """Samples over time: the part of a sound that a feed is at."""
         steps = STEPS if self.states else 1
-        length = shape[-2] if len(shape) == 3 and shape[-1] == 1 else shape[-1]
+        length = shape[_time_axis(shape)]
         number, step = divmod(seed, steps)
         made = self._sounds.get((number, position))
         if made is None:
@@ -161,6 +161,11 @@ def _reads_lines(graph: onnx.GraphProto) -> bool:
             if len(strides) == 2:
                 tall, broad = tall * max(strides[0], 1), broad * max(strides[1], 1)
     return tall > broad
+
+
+def _time_axis(shape: Sequence[int | str | None]) -> int:
+    """Dimension of a signal that counts its samples, from the end: the last, or the one before a single channel."""
+    return -2 if len(shape) == 3 and shape[-1] == 1 and shape[1] != 1 else -1
 
 
 def describe(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> Input:
@@ -238,7 +243,7 @@ def _shape(value: Input, sizes: tuple[tuple[int, int], int], symbols: dict[str, 
             usual = 1
         elif _is_picture(value):
             usual = 3 if axis == 1 else sizes[0][min(axis - 2, 1)]
-        elif _is_signal(value) and axis == rank - 1:
+        elif _is_signal(value) and axis == rank + _time_axis(value.dims):
             usual = sizes[1]
         else:
             usual = (SERIES if value.dtype.kind == "f" else TOKENS) if axis else 1
@@ -275,25 +280,7 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
         return np.full(shape, value.choices[0] if value.choices.size else 1, value.dtype)
     if _is_picture(value):
         return _pictures(random, shape, seed).astype(value.dtype)
-    return _series(random, shape, seed).astype(value.dtype)
-
-
-def _series(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Vectors: neighbours are alike in time and, as the bands of a spectrum are, among the features.
-
-    Every other one is at a level of its own, as logarithms are, which are mostly below 0.
-    """
-    if len(shape) < 3:
-        return random.normal(shape)
-    if shape[1] == 1:
-        made = np.moveaxis(random.signal((*shape[1:-1], shape[0], shape[-1]), 2), -2, 0)
-    else:
-        made = random.signal(shape, 2)
-    if seed % 2 == 0:
-        return made
-    spread, level = random.integers((2,), 1 << 16) / (1 << 16)
-    offsets = random.normal(shape[-1:]) * np.float32(0.5) + np.float32(6 * level - 4)
-    return made * np.float32(0.3 + 1.7 * spread) + offsets
+    return series(random, shape, seed).astype(value.dtype)
 
 
 def _pictures(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

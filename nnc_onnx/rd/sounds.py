@@ -26,7 +26,6 @@ RATE = 16000
 """Samples per second that sounds are made for; most networks for talk hear that many."""
 
 _NOTE = 8000
-_SHORTEST = 2
 _BREATH = 0.2
 _ROOMS = (0.01, 0.1, 0.3, 0.03)
 _KERNEL = 320
@@ -44,12 +43,9 @@ def sound(random: Random, length: int, number: int) -> Sound:
         random: what chances are taken from.
         length: in samples. What is shorter than a syllable is one note, or noise.
         number: of the sound; kinds and levels take turns.
-
-    Returns:
-        Values from -1 to 1.
     """
     if length < _SYLLABLE[1] * RATE:
-        made = random.signal((length,), 0 if length < _SHORTEST else 1)
+        made = random.signal((length,), 1)
         if number % 2:
             made = random.tone((length,)) + made * np.float32(_BREATH)
         return made * np.float32(LEVELS[number // 2 % len(LEVELS)])
@@ -92,6 +88,24 @@ def talk(random: Random, length: int) -> Sound:
             samples //= 2
         at += samples
     return made[:length]
+
+
+def series(random: Random, shape: tuple[int, ...], number: int) -> Sound:
+    """Vectors: neighbours are alike in time and, as the bands of a spectrum are, among the features.
+
+    Every other one is at a level of its own, as logarithms are, which are mostly below 0.
+    """
+    if len(shape) < 3:
+        return random.normal(shape)
+    if shape[1] == 1:
+        made = np.moveaxis(random.signal((*shape[1:-1], shape[0], shape[-1]), 2), -2, 0)
+    else:
+        made = random.signal(shape, 2)
+    if number % 2 == 0:
+        return made
+    spread, level = random.integers((2,), 1 << 16) / (1 << 16)
+    offsets = random.normal(shape[-1:]) * np.float32(0.5) + np.float32(6 * level - 4)
+    return made * np.float32(0.3 + 1.7 * spread) + offsets
 
 
 def _mouth(random: Random) -> list[float]:

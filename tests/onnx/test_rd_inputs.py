@@ -221,6 +221,18 @@ def test_sounds_go_on_from_step_to_step_where_states_do(tmp_path):
     assert all((feed["state"] == 0).all() for feed in feeds)
 
 
+def test_samples_may_lie_before_a_single_channel(tmp_path):
+    made = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["n", 12000, 1])],
+        [value("y", FLOAT, None)],
+        [tensor("w", weights(1, 8))],
+    )
+    feed = Synthetic(network_of(made, tmp_path)).feeds(1)[0]["x"]
+    assert feed.shape == (1, 12000, 1)
+    assert np.array_equal(feed.ravel(), sound(Random(0, 0), 12000, 0))
+
+
 def test_states_go_round_and_begin_again(tmp_path):
     network = network_of(recurrent(), tmp_path)
     synthetic = Synthetic(network)
