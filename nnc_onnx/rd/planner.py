@@ -22,7 +22,7 @@ from .calibration import Calibration, load_calibration, shared_out
 from .curves import LAMBDA
 from .deviation import Deviation
 from .errors import CannotRunError, GoalError
-from .feedback import MADE_UP_DAMPING, FeedbackCoder
+from .feedback import FeedbackCoder
 from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
 from .inputs import Synthetic, describe
@@ -232,7 +232,7 @@ def study_model(
             try:
                 seen = [feed for feed, _ in continued(network.run, network.outputs, fresh, states)] if states else fresh
                 moments = observe(network, seen)
-                feedback = FeedbackCoder(moments, executor, MADE_UP_DAMPING)
+                feedback = FeedbackCoder(moments, executor, made_up=True)
             except CannotRunError as error:
                 notes.append(_without_feedback(error))
     apart = {vector.name for vector in vectors}
