@@ -53,6 +53,7 @@ class LevelAutomaton {
   };
   // One block, so that one register addresses it.
   struct Table {
+    std::uint64_t rows[64];  // kRows
     Model models[53 + 4 * kLongestUnary + 34];
     Node nodes[8 * (3 + 3 + 2 * kLongestUnary + 2 * kPrefix)];
   };
