@@ -8,12 +8,16 @@ import lzma
 from .errors import CarriageError
 
 _MEMORY = 1 << 26
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 22}]
+_BASE = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 22, "pb": 0}
+_FILTERS = [[{**_BASE, "lc": bits}] for bits in (3, 0)]
+"""Text has no alignment; whether the letter before tells the next one depends on how much of it there is."""
 
 
 def deflate_text(data: bytes) -> str:
     """`data` as xz in base 85 (the alphabet of RFC 1924)."""
-    compressed = lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=_FILTERS)
+    compressed = min(
+        (lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters) for filters in _FILTERS), key=len
+    )
     return base64.b85encode(compressed).decode()
 
 

@@ -12,6 +12,7 @@ from ..errors import CarriageError
 from ..graph.node_order import insert_nodes, replace_nodes
 from ..graph.walk import iter_graphs, local_names
 from ..plan import constant_tensor
+from .names import usual_node_name
 
 if TYPE_CHECKING:
     import onnx
@@ -39,12 +40,13 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         outputs: number of the output's name among all names, minus that of the one before. Where the table has twins it
             is twice that, plus one for a name among those of the twins; the one before is then one of the same kind.
-        gaps, names, tensors: as in :class:`Moved`.
+        gaps, tensors: as in :class:`Moved`.
+        names: likewise; ``None`` for the usual name of a node with that output.
     """
 
     outputs: tuple[int, ...] = ()
     gaps: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
+    names: tuple[str | None, ...] = ()
     tensors: tuple[str | None, ...] = ()
 
     @classmethod
@@ -62,7 +64,7 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return cls(
             outputs=tuple(outputs),
             gaps=tuple(item.gap for item in moved),
-            names=tuple(item.name for item in moved),
+            names=tuple(None if item.name == usual_node_name(item.output) else item.name for item in moved),
             tensors=tuple(item.tensor for item in moved),
         )
 
@@ -83,7 +85,7 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             output = names[number] if 0 <= number < len(names) else None
             if output is None or gap < 0:
                 raise CarriageError("the table of Constant nodes refers to nothing")
-            rows.append(Moved(output, gap, name, tensor))
+            rows.append(Moved(output, gap, (usual_node_name(output) or "") if name is None else name, tensor))
         return rows
 
 

@@ -1,7 +1,7 @@
 """Short names for values and none for nodes.
 
 Names of graph inputs and outputs stay, for callers use them, and so do those of tensors with a payload of their own,
-for messages use them.
+for messages use them; unless these are so long that they alone are worth it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ..graph.walk import iter_graphs
 if TYPE_CHECKING:
     import onnx
 
+_LONG = 1024
+_USUAL_ENDING = "_output_0"
+
 _FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LATER = _FIRST + "0123456789_"
 
@@ -28,8 +31,8 @@ class Names(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         values: the old name by number of the new one; ``None`` stands for the name of a payload that follows from that
             of its tensor.
         taken: short names that were not given because the model uses them.
-        nodes: by number of its first output, the name of the node that makes it; shorter than `values` if the last
-            ones have none.
+        nodes: by number of its first output, the name of the node that makes it, empty where it is the usual one;
+            shorter than `values` if the last ones have none.
         others: the same for nodes whose first output keeps its name.
     """
 
@@ -48,9 +51,17 @@ def short_names(taken: frozenset[str] | set[str]) -> Iterator[str]:
         words = longer
 
 
-def shorten(model: onnx.ModelProto) -> Names:
-    """Rename values and take the names of nodes away; returns what :func:`rename_back` needs."""
-    kept = _kept(model)
+def shorten(model: onnx.ModelProto, least: float) -> Names:
+    """Rename values and take the names of nodes away.
+
+    Args:
+        model: changed in place.
+        least: bytes in names of tensors with a payload of their own from which on those are shortened too.
+
+    Returns:
+        What :func:`rename_back` needs.
+    """
+    kept = _kept(model, least)
     order: dict[str, None] = {}
     for _, graph in iter_graphs(model.graph):
         for name in _defined(graph):
@@ -63,6 +74,7 @@ def shorten(model: onnx.ModelProto) -> Names:
     derived = _derived_payload_names(model)
     _rename(model, renamed.get)
     nodes = [node_names.pop(name, None) for name in renamed]
+    nodes = ["" if name and name == usual_node_name(old) else name for old, name in zip(renamed, nodes, strict=True)]
     while nodes and nodes[-1] is None:
         nodes.pop()
     return Names(
@@ -78,7 +90,9 @@ def rename_back(model: onnx.ModelProto, names: Names) -> None:
     short = short_names(set(names.taken))
     old = {next(short): name for name in names.values}
     node_names = dict(names.others)
-    node_names.update((key, name) for key, name in zip(old, names.nodes, strict=False) if name)
+    for (key, output), name in zip(old.items(), names.nodes, strict=False):
+        if name is not None:
+            node_names[key] = name or usual_node_name(output or "") or ""
     for _, graph in iter_graphs(model.graph):
         for node in graph.node:
             key = first_output(node)
@@ -91,10 +105,26 @@ def rename_back(model: onnx.ModelProto, names: Names) -> None:
     _rename(model, old.get)
 
 
-def _kept(model: onnx.ModelProto) -> set[str]:
+def usual_node_name(output: str) -> str | None:
+    """What exporters of PyTorch call the node with this first output; ``None`` where that is not to be seen."""
+    stem = output.removesuffix(_USUAL_ENDING)
+    return stem if stem and stem != output else None
+
+
+def _kept(model: onnx.ModelProto, least: float) -> set[str]:
     kept = {value.name for value in (*model.graph.input, *model.graph.output)}
-    kept.update(decode.output for _, _, decode in carriage.decode_nodes(model) if decode.member is None)
-    return kept
+    decoded = {decode.output for _, _, decode in carriage.decode_nodes(model) if decode.member is None}
+    occurrences = (
+        name
+        for _, graph in iter_graphs(model.graph)
+        for names in (
+            *((*node.input, *node.output) for node in graph.node),
+            [value.name for value in graph.value_info],
+        )
+        for name in names
+        if name in decoded
+    )
+    return kept if sum(map(len, occurrences)) >= max(least, _LONG) else kept | decoded
 
 
 def _defined(graph: onnx.GraphProto) -> Iterator[str]:

@@ -70,7 +70,7 @@ def compact(model: onnx.ModelProto, least: float) -> int:
     twins = merge_twins(model)
     removed = remove_defaults(model)
     remarks = take_remarks(model)
-    names = shorten(model)
+    names = shorten(model, least)
     table = Table(
         names=names,
         constants=Constants.of(moved, names.values, tuple(twin.name for twin in twins)),

@@ -389,3 +389,28 @@ def test_kernels_of_computed_weights_keep_their_attribute():
     )  # fmt: skip
     compact(made, ALWAYS)
     assert any(item.name == "kernel_shape" for item in made.graph.node[1].attribute)
+
+
+def test_long_names_of_weights_make_way_where_they_are_worth_it(tmp_path: Path) -> None:
+    made = wordy()
+    for number, item in enumerate(made.graph.initializer):
+        item.name = made.graph.node[4 * number].input[1] = f"backbone/{'very/' * 10}long/{item.name}"
+    source = saved(made, tmp_path)
+    pack(source, tmp_path / "short.onnx", PackOptions(group_below=0))
+    outputs = [node.output[0] for node in onnx.load(tmp_path / "short.onnx").graph.node]
+    assert max(map(len, outputs)) <= 3
+    assert inspect(tmp_path / "short.onnx").tensors[0].name.endswith("long/w0")
+    pack(source, tmp_path / "long.onnx", PackOptions(keep_names=True, group_below=0))
+    plain = [unpack_model(onnx.load(tmp_path / name)) for name in ("short.onnx", "long.onnx")]
+    assert serialized(plain[0]) == serialized(plain[1])
+
+
+def test_nodes_called_as_their_outputs_are_not_listed() -> None:
+    small = wordy(2)
+    compact(small, ALWAYS)
+    text = next(item.value for item in small.metadata_props if item.key == TABLE_KEY)
+    table = msgspec.json.decode(inflate_text(text, 1 << 20, "table"))
+    assert "/backbone/features/stage.0/block.1/conv/Conv" not in table["names"]["nodes"]
+    assert set(table["constants"]["names"]) == {None}
+    restore(small)
+    assert serialized(small) == serialized(wordy(2))
