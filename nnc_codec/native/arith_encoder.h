@@ -9,6 +9,7 @@
 #include "encoder_model.h"
 #include "model.h"
 #include "range_steps.h"
+#include "step_groups.h"
 #include "width_chains.h"
 #include "zero_runs.h"
 
@@ -35,12 +36,17 @@ class ArithEncoder {
     const std::uint64_t width = walk_widths(range_steps(), places, count, at_.width, scratch);
     Interval at = at_;
     std::size_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-      for (std::size_t j = 0; j < 4; ++j) at.raise(scratch[i + j]);
+    for (StepGroups groups; i + StepGroups::kSteps <= count; i += StepGroups::kSteps) {
+      groups.join(scratch + i);
+      for (const std::size_t place : StepGroups::kPlace) {
+        at.raise(groups.shift[place], groups.added[place]);
+        if (at.full()) code_.flush(at);
+      }
+    }
+    for (; i < count; ++i) {
+      at.raise(scratch[i]);
       if (at.full()) code_.flush(at);
     }
-    for (; i < count; ++i) at.raise(scratch[i]);
-    if (at.full()) code_.flush(at);
     at.width = width;
     at_ = at;
   }

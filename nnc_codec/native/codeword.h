@@ -22,10 +22,11 @@ struct Interval {
     raise(step);
   }
   // Takes all of a step but the width.
-  NNC_INLINE void raise(RangeStep step) {
-    const unsigned shift = step >> 8 & 0xffu;
-    low = (low << (shift & 63u)) + (step >> 16);
-    pending += shift;
+  NNC_INLINE void raise(RangeStep step) { raise(step >> 8 & 0xffu, step >> 16); }
+  // Takes several: no more than 28 bits.
+  NNC_INLINE void raise(std::uint64_t bits, std::uint64_t added) {
+    low = (low << (bits & 63u)) + added;
+    pending += static_cast<unsigned>(bits);
   }
   // Renormalises what is left of the width.
   NNC_INLINE void shift(std::uint64_t part, unsigned by) {
