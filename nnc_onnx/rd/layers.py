@@ -259,7 +259,6 @@ def _patches(values: NDArray[Any], window: Window, most: int, random: Random) ->
             pads.append((large, small) if window.pads == "SAME_LOWER" else (small, large))
     else:
         pads = list(window.pads)
-    last = np.moveaxis(np.pad(values, ((0, 0), (0, 0), *pads)), 1, -1)
     counts = [
         (size + sum(pad) - span) // stride + 1
         for size, pad, span, stride in zip(sizes, pads, spans, window.strides, strict=True)
@@ -270,10 +269,15 @@ def _patches(values: NDArray[Any], window: Window, most: int, random: Random) ->
     picked = np.arange(total) if total <= most else random.integers((most,), total)
     places = np.unravel_index(picked, (values.shape[0], *counts))
     index: list[NDArray[np.int64]] = [places[0].reshape(-1, *(1,) * spatial)]
+    inside = np.ones((len(picked), *window.kernel), np.bool_)
     for axis, (kernel, stride, step) in enumerate(zip(window.kernel, window.strides, window.dilations, strict=True)):
-        along = places[axis + 1][:, None] * stride + np.arange(kernel)[None, :] * step
-        index.append(along.reshape(-1, *(kernel if axis == other else 1 for other in range(spatial))))
-    patches = np.moveaxis(last[tuple(index)], -1, 1)  # [positions, channels, *kernel]
+        along = places[axis + 1][:, None] * stride + np.arange(kernel)[None, :] * step - pads[axis][0]
+        along = along.reshape(-1, *(kernel if axis == other else 1 for other in range(spatial)))
+        inside &= (along >= 0) & (along < sizes[axis])
+        index.append(along.clip(0, sizes[axis] - 1))
+    # Padding is put into the patches: a padded copy of all values would take longer than all the rest.
+    taken = np.where(inside[..., None], np.moveaxis(values, 1, -1)[tuple(index)], values.dtype.type(0))
+    patches = np.moveaxis(taken, -1, 1)  # [positions, channels, *kernel]
     grouped = patches.reshape(len(picked), window.groups, -1)
     return np.ascontiguousarray(grouped.transpose(1, 0, 2), np.float32)
 
