@@ -193,7 +193,7 @@ def fit_limits(study: Study, shift: float, options: PackOptions, executor: Execu
         fits.append(Fit(choice, change, fed_back(study, values)))
         noise = coarsest_kept(study.limits, shift, tried, coarsest, finest)
         close = any(abs(noise - point.asked) <= NEAR for point in tried)
-        if noise in (coarsest, tried[-1].asked) or (close and len(tried) >= ENOUGH):
+        if noise in [point.asked for point in tried] or (close and len(tried) >= ENOUGH):
             break
     kept = [
         fit
