@@ -71,19 +71,22 @@ def scene(random: Random, shape: tuple[int, int, int]) -> Plane:
     textures = random.between((THINGS, 2), 0, 1)
     tile = _smoothed(random.signal((_TILE, _TILE), 2))
     made = np.broadcast_to(colours[0][:, None, None], shape).astype(np.float32)
-    for number in range(THINGS):
+    bare = np.ones((height, width), np.bool_)
+    # From the front to the back, as what is hidden need not be drawn.
+    for number in reversed(range(THINGS)):
         upright, turned, outline, texture = kinds[number]
         across, down = directions[number]
         if upright < 4 or (across == 0 and down == 0):
             across, down = (1, 0) if turned < 4 else (0, 1)
         thing = _Thing.of(places[number], float(radii[number]), float(slims[number]), int(across), int(down))
         area = thing.area(height, width)
-        if area is not None:
-            u, v = thing.coordinates(*area)
-            light = _texture(u, v, thing.radius, area, int(texture), textures[number], tile)
-            np.copyto(
-                made[:, area[0], area[1]], colours[number][:, None, None] + light, where=_inside(u, v, int(outline))
-            )
+        if area is None or not bare[area].any():
+            continue
+        u, v = thing.coordinates(*area)
+        seen = _inside(u, v, int(outline)) & bare[area]
+        light = _texture(u, v, thing.radius, area, int(texture), textures[number], tile)
+        np.copyto(made[:, area[0], area[1]], colours[number][:, None, None] + light, where=seen)
+        bare[area] &= ~seen
     return made
 
 
