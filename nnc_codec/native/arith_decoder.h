@@ -97,8 +97,8 @@ class ArithDecoder {
   }
 
   // One bin of a model that is skewed to one value; true for this value. Right guesses cost next to nothing.
-  static bool skewed_to_zero(const Model& m) { return static_cast<std::uint8_t>(m.row) < kSkewed && m.q < 0; }
-  static bool skewed_to_one(const Model& m) { return static_cast<std::uint8_t>(m.row) < kSkewed && m.q >= 0; }
+  static bool skewed_to_zero(const Model& m) { return m.q < -128 * (kSkewed - 1); }
+  static bool skewed_to_one(const Model& m) { return m.q >= 128 * kSkewed; }
   NNC_INLINE bool bet_on_zero(Model& m) { return bet<0>(m); }
   NNC_INLINE bool bet_on_one(Model& m) { return bet<1>(m); }
 
@@ -231,7 +231,7 @@ class ArithDecoder {
 
   friend class LevelAutomaton;
 
-  static constexpr unsigned kSkewed = 48;  // narrowest LPS width of a model that is worth betting on
+  static constexpr std::int64_t kSkewed = 8;  // LPS column from which on a model is worth betting on
   static constexpr int kShift = 54;  // one zero bit, then the 9-bit window, then look-ahead
 
   std::uint32_t lps_of(std::uint64_t row) const {
