@@ -163,13 +163,18 @@ def fed_back(study: Study, values: Mapping[str, NDArray[Any]]) -> dict[str, NDAr
 
 
 def settled(study: Study, fit: Fit, options: PackOptions, executor: Executor) -> Fit:
-    """The fit with values from feedback that has seen all inputs; its change stays what it was on unseen ones."""
-    if study.final is None:
+    """The fit with values from feedback that has seen all inputs; its change stays what it was on unseen ones.
+
+    Coded again, weights are rounded in other ways, and where a model says one number that may be worse than what was
+    judged, even on inputs that feedback has seen. Then the values stay as they are.
+    """
+    if study.final is None or not fit.values:
         return fit
     whole = study.settled
     pairs = [pair for pair in zip(study.weights, fit.choice.qps, strict=True) if pair[0].name in fit.values]
     trials = executor.map(lambda pair: whole.code(pair[0], pair[1], options), pairs)
-    return fit._replace(values={weight.name: trial.values for (weight, _), trial in zip(pairs, trials, strict=True)})
+    values = {weight.name: trial.values for (weight, _), trial in zip(pairs, trials, strict=True)}
+    return fit._replace(values=values) if study.check(values) <= study.check(fit.values) else fit
 
 
 def fit_limits(study: Study, shift: float, options: PackOptions, executor: Executor) -> Fit:
