@@ -37,9 +37,9 @@ MOST_SAMPLES = 4
 FEWEST = 8
 """Shorter vectors are coded as finely as without a plan: nothing is to be gained from them."""
 
-FINER, COARSER, COARSER_MADE_UP = 2.0, 4.0, 2.5
-"""Octaves by which the step may differ from the usual one, which is at 55 dB; the last is for made-up inputs, which
-leave parts of a network idle."""
+FINER, COARSER, COARSER_MADE_UP = 2.0, 3.0, 2.5
+"""Octaves by which the step may differ from the usual one, which is at 55 dB and was tried: what is far from there is a
+guess. The last is for made-up inputs, which leave parts of a network idle."""
 
 MOST_SHARE = 0.1
 """Change of the outputs by all vectors in parts of that by all weights: 0.4 dB."""
