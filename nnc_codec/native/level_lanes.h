@@ -45,9 +45,12 @@ class LevelLanes {
 
   LevelLanes(const ContextLayout& layout, std::uint32_t unary, std::uint32_t fixed) : c_(layout), unary_(unary), fixed_(fixed) {}
 
+  // Of some integers.
   struct Reach {
-    std::uint32_t most = 0;  // magnitude
-    std::uint32_t far = 0;   // integers more than twice the unary length, about half of those with a remainder
+    std::uint32_t most = 0;   // magnitude
+    std::uint32_t far = 0;    // those above twice the unary length, about half of those with a remainder
+    std::uint32_t some = 0;   // those that are not zero
+    std::uint32_t total = 0;  // magnitudes, each no more than twice the unary length
   };
   NNC_TARGET_AVX2 Reach reach(const std::int32_t* values, unsigned count) const {
     Reach r;
@@ -57,8 +60,17 @@ class LevelLanes {
       const std::uint32_t magnitude = (static_cast<std::uint32_t>(values[i]) ^ sign) - sign;
       r.most = std::max(r.most, magnitude);
       r.far += magnitude > least;
+      r.some += magnitude != 0;
+      r.total += std::min(magnitude, least);
     }
     return r;
+  }
+  // Whether `count` integers have bins enough, about three each, that a step for each is better than a step for each bin.
+  // Lanes are kept for a little less than what it takes to begin.
+  template <bool DQ>
+  bool worth(const Reach& r, unsigned count) const {
+    const std::uint32_t more = r.some + (DQ ? r.total / 2 : r.total);  // bins besides the first
+    return 4 * more >= (holding_ ? 7u : 8u) * count;
   }
   // Whether take() knows integers of these magnitudes, which are those of levels or up to twice as large.
   template <bool DQ>

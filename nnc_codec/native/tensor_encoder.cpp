@@ -12,14 +12,13 @@ namespace nnc {
 // Takes the bins of a walk to the coder.
 class BinWriter {
  public:
-  BinWriter(PayloadEncoder& owner, std::vector<EncoderModel>& models, const ContextLayout& layout, std::uint32_t unary)
+  BinWriter(PayloadEncoder& owner, std::vector<EncoderModel>& models, [[maybe_unused]] const ContextLayout& layout,
+            [[maybe_unused]] std::uint32_t unary)
       : owner_(owner), models_(models)
 #ifdef NNC_AVX2
         , lanes_(layout, unary, equiprobable(layout)), in_lanes_(has_avx2() && unary <= LevelLanes::kLongest)
 #endif
   {
-    (void)layout;
-    (void)unary;
   }
 
   void bin(std::uint32_t model, bool bit) {
@@ -53,19 +52,18 @@ class BinWriter {
 
   // Whether levels() takes these integers. Few of them are not worth the way of the models to the lanes and back.
   template <bool DQ>
-  bool knows(const std::int32_t* values, unsigned count) {
+  bool knows([[maybe_unused]] const std::int32_t* values, [[maybe_unused]] unsigned count) {
 #ifdef NNC_AVX2
     if (!in_lanes_ || (count < kFew && !lanes_.holding())) return false;
     reach_ = lanes_.reach(values, count);
-    return lanes_.knows<DQ>(reach_.most);
+    return lanes_.worth<DQ>(reach_, count) && lanes_.knows<DQ>(reach_.most);
 #else
-    (void)values;
-    (void)count;
     return false;
 #endif
   }
   template <bool DQ>
-  void levels(const std::int32_t* values, unsigned count, std::uint32_t& state, std::uint32_t& neighbour) {
+  void levels([[maybe_unused]] const std::int32_t* values, [[maybe_unused]] unsigned count,
+              [[maybe_unused]] std::uint32_t& state, [[maybe_unused]] std::uint32_t& neighbour) {
 #ifdef NNC_AVX2
     if (!lanes_.holding()) lanes_.hold(models_.data());
     if (!places_) {
@@ -77,11 +75,6 @@ class BinWriter {
     else
       list<DQ, false>(values, count, state, neighbour);
     if (listed_ >= kChunk) code_places();
-#else
-    (void)values;
-    (void)count;
-    (void)state;
-    (void)neighbour;
 #endif
   }
   // Codes what is waiting; all models are among the models after it.
