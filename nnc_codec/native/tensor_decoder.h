@@ -67,7 +67,7 @@ class TensorDecoder {
   bool hist_on_ = false;
   bool has_skips_ = false;
   bool dense_ = false;
-  std::uint64_t bits_ = 0;    // of the levels since dense_ was decided
+  std::uint64_t bits_ = 0;     // of the levels since dense_ was decided
   std::uint64_t counted_ = 0;  // number of these levels
   std::uint32_t state_ = 0;
   std::int32_t prev_ = 0;
