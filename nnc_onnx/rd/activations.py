@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,7 @@ MOST_MOMENT_BYTES = 1 << 31
 
 _CHUNK = 1 << 22
 _FIRST_PART = 8
-_PART_BYTES = 1 << 28
+_PART_BYTES = 1 << 27  # two parts at a time
 
 
 class Moments(NamedTuple):
@@ -69,12 +70,13 @@ class _Sum:
         self.count += count
 
 
-def observe(network: Network, feeds: Sequence[Feed]) -> dict[str, Moments]:
+def observe(network: Network, feeds: Sequence[Feed], executor: Executor) -> dict[str, Moments]:
     """Run a network and collect the second moments of the inputs of its layers.
 
     Args:
         network: the model.
         feeds: what it is run on, as far as :data:`WORK` allows.
+        executor: takes the vectors of one run while the next one goes on.
 
     Returns:
         By name of the weight; weights are missing that are no plain layers, whose inputs cannot be seen, or that saw
@@ -97,18 +99,33 @@ def observe(network: Network, feeds: Sequence[Feed]) -> dict[str, Moments]:
     parts = [wanted[start : start + _FIRST_PART] for start in range(0, len(wanted), _FIRST_PART)] or [[]]
     sizes: dict[str, int] = {}
     thinned = _thinned(network, feeds)
+
+    def add(key: tuple[object, ...], values: NDArray[Any], number: int, position: int) -> None:
+        layer = watched[key]
+        most = -(-max(VECTORS_PER_INPUT * layer.matrix.reduced, LEAST_VECTORS) // len(thinned))
+        sums[key].add(layer.observe(values, most, Random(number, position)))
+
+    pending: list[Future[None]] = []
     for number, feed in enumerate(thinned):
         for first, part in enumerate(parts):
             seen: Feed = {**(feed if first == 0 else {}), **fetch(feed, part)}
             sizes |= {name: seen[name].nbytes for name in part}
-            for position, (key, layer) in enumerate(watched.items()):
-                if names[layer.source] in seen:
-                    most = -(-max(VECTORS_PER_INPUT * layer.matrix.reduced, LEAST_VECTORS) // len(thinned))
-                    sums[key].add(layer.observe(seen[names[layer.source]], most, Random(number, position)))
+            _finish(pending)
+            pending = [
+                executor.submit(add, key, seen[names[layer.source]], number, position)
+                for position, (key, layer) in enumerate(watched.items())
+                if names[layer.source] in seen
+            ]
         if number == 0:
             parts = _parts(sizes)
+    _finish(pending)
     joined = {name: _joined(found, sums) for name, found in layers.items()}
     return {name: moments for name, moments in joined.items() if moments is not None}
+
+
+def _finish(pending: Sequence[Future[None]]) -> None:
+    for future in pending:
+        future.result()
 
 
 def joined_moments(first: Mapping[str, Moments], second: Mapping[str, Moments], share: float) -> dict[str, Moments]:

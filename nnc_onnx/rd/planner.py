@@ -207,10 +207,10 @@ def study_model(
         deviation = Deviation(network, _spread(judged, effective.samples))
         few = _spread(judged, min(samples_for(len(vectors), effective.operations), len(judged)))
         try:
-            moments = observe(network, seen)
+            moments = observe(network, seen, executor)
             feedback = FeedbackCoder(moments, executor)
             if judged is not seen:
-                others = observe(network, judged)
+                others = observe(network, judged, executor)
                 final = FeedbackCoder(joined_moments(moments, others, len(judged) / len(feeds)), executor)
         except CannotRunError as error:
             notes.append(_without_feedback(error))
@@ -231,7 +231,7 @@ def study_model(
             fresh = synthetic.feeds(MOMENT_RUNS * STEPS if states else MOMENT_SAMPLES, RUNS * STEPS)
             try:
                 seen = [feed for feed, _ in continued(network.run, network.outputs, fresh, states)] if states else fresh
-                moments = observe(network, seen)
+                moments = observe(network, seen, executor)
                 feedback = FeedbackCoder(moments, executor, made_up=True)
             except CannotRunError as error:
                 notes.append(_without_feedback(error))

@@ -33,7 +33,12 @@ def seen(made: onnx.ModelProto, folder, *feeds: dict[str, np.ndarray]) -> dict[s
     """Moments by the weight's own name."""
     built = network(made, folder)
     names = {weight.name: weight.tensors[0].name for weight in built.weights}
-    return {names[name]: moments for name, moments in observe(built, feeds).items()}
+    return {names[name]: moments for name, moments in observed(built, *feeds).items()}
+
+
+def observed(built: Network, *feeds: dict[str, np.ndarray]) -> dict[str, Moments]:
+    with ThreadPoolExecutor(2) as executor:
+        return observe(built, feeds, executor)
 
 
 def noise(*shape: int, seed: int = 7) -> np.ndarray:
@@ -308,8 +313,8 @@ def test_what_few_vectors_show_does_not_make_a_layer_look_harmless(tmp_path) -> 
 def test_moments_of_all_inputs_are_those_of_their_parts(tmp_path) -> None:
     made, x = perceptron(), correlated(64, seed=2)
     built = network(made, tmp_path)
-    whole = observe(built, [{"x": x}])
-    joined = joined_moments(observe(built, [{"x": x[:48]}]), observe(built, [{"x": x[48:]}]), 16 / 64)
+    whole = observed(built, {"x": x})
+    joined = joined_moments(observed(built, {"x": x[:48]}), observed(built, {"x": x[48:]}), 16 / 64)
     for name, moments in whole.items():
         np.testing.assert_allclose(joined[name].mean, moments.mean, rtol=1e-4, atol=1e-6)
         assert joined[name].vectors == moments.vectors == 64
