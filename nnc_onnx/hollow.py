@@ -87,9 +87,7 @@ def element_of(tensor: onnx.TensorProto) -> str | None:
     raise ExternalDataError("a model inside a bitstream refers to a file", tensor=tensor.name)
 
 
-def hollow_tensors(
-    proto: onnx.ModelProto, elements: Collection[str]
-) -> Iterator[tuple[onnx.TensorProto, str]]:
+def hollow_tensors(proto: onnx.ModelProto, elements: Collection[str]) -> Iterator[tuple[onnx.TensorProto, str]]:
     """Every hollow tensor of a model with the name under which its values are found.
 
     Args:
@@ -110,9 +108,7 @@ def hollow_tensors(
 
 def stored_values(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor holds any value."""
-    return any(
-        len(getattr(tensor, field)) for field in _VALUES if field not in ("external_data", "data_location")
-    )
+    return any(len(getattr(tensor, field)) for field in _VALUES if field not in ("external_data", "data_location"))
 
 
 def embed(tensor: onnx.TensorProto, folder: Path) -> None:
@@ -125,4 +121,3 @@ def embed(tensor: onnx.TensorProto, folder: Path) -> None:
         data = read_bytes(tensor, folder).tobytes()
         clear_values(tensor)
         tensor.raw_data = data
-

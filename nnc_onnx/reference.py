@@ -24,8 +24,7 @@ _DOC = (
     "Input 1, `after`, orders the execution; its values are not read."
 )
 _PLAIN_TYPES = (
-    "bool float16 bfloat16 float double int8 int16 int32 int64 uint8 uint16 uint32 uint64 string"
-    " complex64 complex128"
+    "bool float16 bfloat16 float double int8 int16 int32 int64 uint8 uint16 uint32 uint64 string complex64 complex128"
 ).split()
 
 

@@ -116,18 +116,14 @@ class Context:
             return self.mps_quantization_parameter
         return self.lps_quantization_parameter
 
-    def out_of_band(
-        self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None
-    ) -> OutOfBand:
+    def out_of_band(self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None) -> OutOfBand:
         """What ``base`` knows about a data unit, by the name of its (first) tensor."""
         if not self.base:
             return _UNKNOWN
         names = self.names(topology_elem_id, index, ids)
         return self.base.get(names[0], _UNKNOWN)
 
-    def names(
-        self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None
-    ) -> tuple[str, ...]:
+    def names(self, topology_elem_id: str | None, index: int | None, ids: ElementIds | None) -> tuple[str, ...]:
         """Tensor names of a data unit, indices into the reference list resolved."""
         if ids is not None:
             by_name: tuple[str, ...] = ids.topology_elem_id_list

@@ -68,9 +68,7 @@ class NnrFormat(OnnxUpdates):
 
         return inspect_nnr(source, limits=limits)
 
-    def verify(
-        self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None
-    ) -> VerifyReport:
+    def verify(self, source: Path, options: VerifyOptions, *, progress: ProgressCallback | None = None) -> VerifyReport:
         """See :func:`nnc_onnx.nnr.inspection.verify_nnr`."""
         from .inspection import verify_nnr
 

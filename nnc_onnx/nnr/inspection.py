@@ -88,9 +88,7 @@ def _notes(file: NnrFile, proto: onnx.ModelProto | None) -> tuple[str, ...]:
     return (*notes, *warnings)
 
 
-def _describe(
-    tensor: CodedTensor, dtypes: dict[str, str], errors: dict[str, ErrorMeasure]
-) -> TensorReport:
+def _describe(tensor: CodedTensor, dtypes: dict[str, str], errors: dict[str, ErrorMeasure]) -> TensorReport:
     # Behind the first tensor of a block the parameters can only be had by decoding.
     first = tensor.unit_members[0] == tensor.name
     dtype = dtypes.get(tensor.name, tensor.dtype.name)

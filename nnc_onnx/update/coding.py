@@ -67,9 +67,7 @@ def compare(base: Weights, new: Weights, options: DiffOptions, executor: Executo
     return changes
 
 
-def _params(
-    old: Weight, new: Weight, change: Array, options: DiffOptions, elements: int
-) -> TensorParams | Uncodable:
+def _params(old: Weight, new: Weight, change: Array, options: DiffOptions, elements: int) -> TensorParams | Uncodable:
     if not new.element.is_float:
         return TensorParams()
     if new.must_be_exact:

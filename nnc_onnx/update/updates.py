@@ -115,9 +115,7 @@ def diff(
         )
 
 
-def _counter(
-    differences: Mapping[str, Array], progress: ProgressCallback | None
-) -> Callable[[str, int], None] | None:
+def _counter(differences: Mapping[str, Array], progress: ProgressCallback | None) -> Callable[[str, int], None] | None:
     if progress is None:
         return None
     total = sum(change.nbytes for change in differences.values())
@@ -252,9 +250,7 @@ def apply(
     )
 
 
-def _applied(
-    plain: Path, updates: Sequence[Update], base: Path, executor: Executor
-) -> tuple[Weights, list[Step]]:
+def _applied(plain: Path, updates: Sequence[Update], base: Path, executor: Executor) -> tuple[Weights, list[Step]]:
     """As :func:`advance`, without the chain, whose state is as large as the model."""
     model, _, steps = advance(take_apart(plain, executor), updates, executor, base)
     return model, steps

@@ -19,9 +19,7 @@ Arrays = dict[str, np.ndarray]
 NORM = ("bn_beta", "bn_gamma", "bn_mean", "bn_var")
 
 
-def layer(
-    *, scaling: bool = False, norm: bool = False, bias: bool = False, rows: int = 9
-) -> tuple[Arrays, Block]:
+def layer(*, scaling: bool = False, norm: bool = False, bias: bool = False, rows: int = 9) -> tuple[Arrays, Block]:
     generator = np.random.default_rng(rows)
 
     def vector() -> np.ndarray:
@@ -56,9 +54,7 @@ def test_tensors_of_a_block_are_those_coded_alone(
     together = nnc_codec.open(nnc_codec.encode(tensors, EncodeParams(**options, blocks=(block,))))
     alone = nnc_codec.decode(nnc_codec.encode(tensors, EncodeParams(**options)))
     assert {t.payload_type for t in together.values()} == {PayloadType.NNR_PT_BLOCK}
-    assert {name: t.decode().tobytes() for name, t in together.items()} == {
-        n: a.tobytes() for n, a in alone.items()
-    }
+    assert {name: t.decode().tobytes() for name, t in together.items()} == {n: a.tobytes() for n, a in alone.items()}
     assert [t.qp for t in together.values()] == [-30] * (len(tensors) - 1) + [-16]
 
 

@@ -50,9 +50,7 @@ def test_a_codebook_says_the_same(integers: np.ndarray) -> None:
 def test_a_codebook_changes_no_value(array: np.ndarray, qp: int, scan_order: int) -> None:
     results = [
         nnc_codec.decode(
-            nnc_codec.encode(
-                {"w": array}, EncodeParams(qp=qp, nonweight_qp=qp, method=method, scan_order=scan_order)
-            )
+            nnc_codec.encode({"w": array}, EncodeParams(qp=qp, nonweight_qp=qp, method=method, scan_order=scan_order))
         )["w"]
         for method in ("uniform", "codebook")
     ]
@@ -134,11 +132,7 @@ def test_the_optimised_qp_of_weights_without_spread() -> None:
 def test_parameter_sets_pay_on_large_tensors() -> None:
     array = gauss(200, 100) * (np.random.default_rng(3).random((200, 100)) < 0.2)
     sizes = [
-        len(
-            nnc_codec.encode(
-                {"w": array.astype(np.float32)}, EncodeParams(qp=-8, param_opt=on, method="uniform")
-            )
-        )
+        len(nnc_codec.encode({"w": array.astype(np.float32)}, EncodeParams(qp=-8, param_opt=on, method="uniform")))
         for on in (True, False)
     ]
     assert sizes[0] < sizes[1]

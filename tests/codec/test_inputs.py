@@ -107,14 +107,10 @@ def test_blocks_that_do_not_hold_together(block: Block, tensors: dict[str, np.nd
 def test_a_tensor_in_two_blocks() -> None:
     tensors = {"v": ones(4, 4), "w": ones(4, 4), "b": ones(4)}
     with pytest.raises(InvalidArgumentError, match="two blocks"):
-        nnc_codec.encode(
-            tensors, EncodeParams(blocks=(Block(weight="v", bias="b"), Block(weight="w", bias="b")))
-        )
+        nnc_codec.encode(tensors, EncodeParams(blocks=(Block(weight="v", bias="b"), Block(weight="w", bias="b"))))
 
 
-@pytest.mark.parametrize(
-    "names", [{"bn_beta": "x"}, {"g": "g"}, {"bn_beta": "a", "bn_gamma": "b", "bn_mean": "c"}]
-)
+@pytest.mark.parametrize("names", [{"bn_beta": "x"}, {"g": "g"}, {"bn_beta": "a", "bn_gamma": "b", "bn_mean": "c"}])
 def test_half_a_companion_is_refused_at_once(names: dict[str, str]) -> None:
     with pytest.raises(InvalidArgumentError):
         Block(weight="w", **names)

@@ -183,9 +183,7 @@ def bomb(dims: list[int], payload: bytes = b"\x8d\x00\x43\x20", codebook: bool =
     return head + write_unit(unit, payload, dataclasses.replace(context, max_elements=2**62))
 
 
-@pytest.mark.parametrize(
-    "dims", [[2**20, 2**20], [2**31, 1], [2**31 - 1, 2], [2**16] * 4, [2**30], [2**28, 4]]
-)
+@pytest.mark.parametrize("dims", [[2**20, 2**20], [2**31, 1], [2**31 - 1, 2], [2**16] * 4, [2**30], [2**28, 4]])
 @pytest.mark.parametrize("codebook", [False, True])
 def test_bombs_are_refused_without_allocating(dims: list[int], codebook: bool) -> None:
     data = bomb(dims, codebook=codebook)

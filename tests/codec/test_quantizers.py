@@ -146,11 +146,7 @@ def least_error(scaled: np.ndarray) -> float:
         for value, parity in zip(np.abs(scaled).tolist(), parities, strict=True):
             odd = state & 1
             nearest = round(value / 4)
-            levels = [
-                level
-                for level in range(2 * nearest - 3, 2 * nearest + 4)
-                if level >= 0 and level & 1 == parity
-            ]
+            levels = [level for level in range(2 * nearest - 3, 2 * nearest + 4) if level >= 0 and level & 1 == parity]
             error += min((value - (2 * level - odd if level else 0)) ** 2 for level in levels)
             state = NEXT[state][parity]
         best = min(best, error)
@@ -165,23 +161,17 @@ def test_trellis_finds_the_path_of_least_error(values: np.ndarray, qp: int) -> N
 
 
 @given(weights(), st.integers(-40, 8), st.integers(0, 2), st.booleans())
-def test_portable_and_vector_kernels_agree(
-    values: np.ndarray, qp: int, scan_order: int, dependent: bool
-) -> None:
+def test_portable_and_vector_kernels_agree(values: np.ndarray, qp: int, scan_order: int, dependent: bool) -> None:
     results = []
     for only in (False, True):
         with portable(only):
-            results.append(
-                quantize(values, qp, 2, rows=values.shape[0], scan_order=scan_order, dependent=dependent)
-            )
+            results.append(quantize(values, qp, 2, rows=values.shape[0], scan_order=scan_order, dependent=dependent))
     assert results[0][1] == results[1][1]
     assert results[0][0].tolist() == results[1][0].tolist()
 
 
 @given(
-    hnp.arrays(
-        np.int32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=40), elements=st.integers(-40, 40)
-    ),
+    hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=40), elements=st.integers(-40, 40)),
     st.booleans(),
     st.booleans(),
     st.integers(1, 12),
@@ -191,9 +181,7 @@ def test_parameter_search_does_not_depend_on_the_kernel(
 ) -> None:
     if sparse:
         values = values * (np.abs(values) > 30)
-    coding = _native.TensorCoding(
-        rows=values.shape[0], cols=values.size // values.shape[0], unary_length=unary_length
-    )
+    coding = _native.TensorCoding(rows=values.shape[0], cols=values.size // values.shape[0], unary_length=unary_length)
     payloads = []
     for only in (False, True):
         with portable(only):

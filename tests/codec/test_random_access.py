@@ -18,9 +18,7 @@ SCANS = [name for name in manifest() if not is_sequence(name)]
 INT32 = 8  # nnc::DType::int32
 
 
-@pytest.mark.parametrize(
-    "vector", [v for v in payloads() if v["tensors"][0]["entry_points"]], ids=lambda v: v["name"]
-)
+@pytest.mark.parametrize("vector", [v for v in payloads() if v["tensors"][0]["entry_points"]], ids=lambda v: v["name"])
 def test_block_rows_of_the_reference_payloads(vector: dict) -> None:
     (tensor,) = vector["tensors"]
     rows, columns = tensor["shape"]

@@ -48,9 +48,7 @@ def test_better_than_a_coarser_step(scale: float, zeros: float) -> None:
 def test_multiples_are_reachable(scan_order: int, dependent: bool) -> None:
     array = weights((70, 130), 5)
     params = EncodeParams(qp=0, method="dq" if dependent else "uniform", lambda_=0.2, scan_order=scan_order)
-    integers, qp = quantize.quantize(
-        array, 0, 2, rows=70, scan_order=scan_order, dependent=dependent, lambda_=0.2
-    )
+    integers, qp = quantize.quantize(array, 0, 2, rows=70, scan_order=scan_order, dependent=dependent, lambda_=0.2)
     assert qp == 0
     decoded = nnc_codec.decode(nnc_codec.encode({"w": array}, params))["w"]
     np.testing.assert_array_equal(decoded, integers.reshape(array.shape).astype(np.float32))

@@ -110,11 +110,7 @@ def test_raw_floats_come_back_exactly(array: np.ndarray) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    st.dictionaries(
-        st.text(min_size=1, max_size=20).filter(lambda s: "\0" not in s), float_arrays(), max_size=5
-    )
-)
+@given(st.dictionaries(st.text(min_size=1, max_size=20).filter(lambda s: "\0" not in s), float_arrays(), max_size=5))
 def test_names_and_order_are_kept(tensors: dict[str, np.ndarray]) -> None:
     try:
         for name in tensors:

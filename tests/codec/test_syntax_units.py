@@ -69,9 +69,7 @@ def test_quantization_units_keep_their_bytes() -> None:
 def names_of(unit: Unit, context: Context) -> tuple[str, ...]:
     header = unit.data_unit
     assert header is not None
-    return context.names(
-        header.topology_elem_id, header.topology_elem_id_index, header.topology_elements_ids_list
-    )
+    return context.names(header.topology_elem_id, header.topology_elem_id_index, header.topology_elements_ids_list)
 
 
 def test_tensors_named_by_index() -> None:
@@ -108,9 +106,7 @@ def test_dimensions_from_the_base_model() -> None:
     context = Context(base={"w": known})
     for unit, _ in scan_units(front, context):
         context = unit.context_after(context)
-    header = data_unit(
-        tensor_dimensions_flag=0, count_tensor_dimensions=0, tensor_dimensions=(), scan_order=0
-    )
+    header = data_unit(tensor_dimensions_flag=0, count_tensor_dimensions=0, tensor_dimensions=(), scan_order=0)
     coded = write_unit(header, b"\x80\0", context)
     read = read_unit(front + coded, len(front), context).data_unit
     assert read is not None

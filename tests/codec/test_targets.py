@@ -154,9 +154,7 @@ def test_an_update_does_not_wrap_integers() -> None:
     unit = nnc_codec.open(data).units[-1]
     header = unit.header.compressed_data_unit_header
     assert header is not None
-    narrow = header.replace(
-        nnr_decompressed_data_format=int(nnc_codec.syntax.DecompressedDataFormat.TENSOR_INT8)
-    )
+    narrow = header.replace(nnr_decompressed_data_format=int(nnc_codec.syntax.DecompressedDataFormat.TENSOR_INT8))
     bitstream = data[: unit.offset] + nnc_codec.syntax.write_unit(
         unit.header.replace(compressed_data_unit_header=narrow),
         data[unit.payload_offset :],

@@ -70,9 +70,7 @@ def uses_temporal_context(bitstream: nnc_codec.Bitstream) -> bool:
     return any(header is not None and header.temporal_context_modeling_flag == 1 for header in headers)
 
 
-UPDATES = [
-    name for name in manifest() if is_sequence(name) and uses_temporal_context(nnc_codec.open(stream(name)))
-]
+UPDATES = [name for name in manifest() if is_sequence(name) and uses_temporal_context(nnc_codec.open(stream(name)))]
 
 
 @pytest.mark.parametrize("name", UPDATES)

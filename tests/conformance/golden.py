@@ -92,10 +92,7 @@ def nncodec_says(name: str, entries: dict[str, dict[str, Any]]) -> str:
     for key, value in ours.items():
         # It returns float64 for codebooks and ignores nnr_decompressed_data_format.
         kind = np.float32 if value.dtype.kind == "f" else np.int32
-        if (
-            tensors[key].shape != value.shape
-            or (tensors[key].astype(kind).astype(value.dtype) != value).any()
-        ):
+        if tensors[key].shape != value.shape or (tensors[key].astype(kind).astype(value.dtype) != value).any():
             return "other"
     return "same"
 

@@ -106,9 +106,7 @@ def update(step: int, **options: object) -> bytes:
         changed = weights(16, 12, seed=20 + number) * (np.abs(weights(16, 12, seed=30)) > 0.9)
         bias = weights(16, seed=40 + number) * (number != 1)
         tensors = {"w": changed.astype(np.float32), "b": bias.astype(np.float32)}
-        data = nnc_codec.encode(
-            tensors, EncodeParams(**({"qp": -8, "nonweight_qp": -8} | options)), base=state
-        )
+        data = nnc_codec.encode(tensors, EncodeParams(**({"qp": -8, "nonweight_qp": -8} | options)), base=state)
     return data
 
 
@@ -126,9 +124,7 @@ def behind_parameters(unit: Callable[[bytes], bytes], **options: object) -> Call
 def topology(storage_format: int, text: bytes) -> Callable[[bytes], bytes]:
     header = UnitHeader(
         nnr_unit_type=TPL,
-        topology_unit_header=TopologyUnitHeader(
-            topology_storage_format=storage_format, topology_compression_format=0
-        ),
+        topology_unit_header=TopologyUnitHeader(topology_storage_format=storage_format, topology_compression_format=0),
     )
     return lambda front: write_unit(header, TopologyUnitPayload(topology_data=text), after(front))
 
@@ -152,9 +148,7 @@ def layer_parameters(front: bytes) -> bytes:
 def quantization(front: bytes) -> bytes:
     header = QuantizationUnitHeader(quantization_storage_format=1, quantization_compression_format=0)
     unit = UnitHeader(nnr_unit_type=QNT, quantization_unit_header=header)
-    return write_unit(
-        unit, QuantizationUnitPayload(quantization_data=b'"w": linear_quantize();'), after(front)
-    )
+    return write_unit(unit, QuantizationUnitPayload(quantization_data=b'"w": linear_quantize();'), after(front))
 
 
 def reserved(front: bytes) -> bytes:
@@ -173,9 +167,7 @@ def by_index() -> bytes:
     return front + moved(front, topology_elem_id=None, topology_elem_id_index=1)
 
 
-def moved(
-    front: bytes, strict: bool = True, payload: Callable[[bytes], bytes] = bytes, **changes: object
-) -> bytes:
+def moved(front: bytes, strict: bool = True, payload: Callable[[bytes], bytes] = bytes, **changes: object) -> bytes:
     """A data unit with other header elements behind another beginning."""
     data = nnc_codec.encode({"w": weights(4, 5)}, EncodeParams(qp=-12, method="uniform", node_id=False))
     unit = nnc_codec.open(data).units[-1]
@@ -237,9 +229,7 @@ STREAMS = [
     Golden("no-parameter-sets", "", plain(MATRIX, param_opt=False)),
     Golden("codebook", "", plain(np.round(MATRIX), method="codebook")),
     Golden("codebook-one-entry", "", plain(np.full((9, 4), 0.75, np.float32), method="codebook")),
-    Golden(
-        "codebook-positive", "zero entry at the left end", plain(np.abs(np.round(MATRIX)), method="codebook")
-    ),
+    Golden("codebook-positive", "zero entry at the left end", plain(np.abs(np.round(MATRIX)), method="codebook")),
     Golden("raw", "", plain(MATRIX, method="raw")),
     Golden("density-0", "", plain(MATRIX, qp=-3, qp_density=0)),
     Golden("density-7", "", plain(MATRIX, qp=-400, qp_density=7)),
@@ -256,9 +246,7 @@ STREAMS = [
         for n in (1, 2, 3, 4)
     ),
     Golden("scan-1-columns", "several blocks a row", plain(weights(17, 21), scan_order=1, method="uniform")),
-    Golden(
-        "scan-1-rows", "", plain(half_of_the_rows(20, 16), scan_order=1, row_skipping=True), ("row skipping",)
-    ),
+    Golden("scan-1-rows", "", plain(half_of_the_rows(20, 16), scan_order=1, row_skipping=True), ("row skipping",)),
     Golden("zero", "", plain(np.zeros((9, 14), np.float32)), ("all-zero tensor",)),
     Golden("shapes", "one to six dimensions", plain({f"t{n}": weights(*[2] * n) for n in range(1, 7)})),
     Golden(
@@ -284,9 +272,7 @@ STREAMS = [
     Golden("block-all", "", block(7)),
     Golden("block-scan", "", block(7, scan_order=1, method="uniform")),
     Golden("block-folded", "", block(7, fold_batch_norm=True), ("folded batch normalization",)),
-    Golden(
-        "block-codebook", "", block(6, per_tensor={"w": TensorParams(method="codebook")}, method="uniform")
-    ),
+    Golden("block-codebook", "", block(6, per_tensor={"w": TensorParams(method="codebook")}, method="uniform")),
     Golden("block-separate", "", block(6, per_tensor={"b": TensorParams(method="uniform")})),
     Golden("decomposed", "", decomposed()),
     Golden("decomposed-scan", "", decomposed(scan_order=1)),
@@ -423,9 +409,7 @@ ERRORS = [
     Damage("profile-2", "general_profile_idc = 2", UNSUPPORTED, changed(3, 2)),
     Damage("no-start", "", CORRUPT, lambda: plain(MATRIX)()[4:]),
     Damage("second-start", "", CORRUPT, lambda: plain(MATRIX)() + start()),
-    Damage(
-        "no-parameters", "a data unit before the parameter set", CORRUPT, lambda: start() + moved(opened())
-    ),
+    Damage("no-parameters", "a data unit before the parameter set", CORRUPT, lambda: start() + moved(opened())),
     Damage("name-twice", "", CORRUPT, twice),
     Damage("payload-type-9", "reserved payload type", UNSUPPORTED, changed(15, 9 << 3 | 1)),
     Damage("no-step", "quantized data, no QP in the parameter set", CORRUPT, without_steps),

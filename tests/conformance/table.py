@@ -108,10 +108,7 @@ def unconfirmed() -> list[str]:
     lines = ["| Structure | Element | Why |", "|---|---|---|"]
     for module in (units, parameter_sets, maps, topology, data_unit):
         for cls in vars(module).values():
-            if (
-                not (isinstance(cls, type) and issubclass(cls, Structure))
-                or cls.__module__ != module.__name__
-            ):
+            if not (isinstance(cls, type) and issubclass(cls, Structure)) or cls.__module__ != module.__name__:
                 continue
             for element in cls.elements:
                 reasons = [element.unverified] if element.unverified else []

@@ -29,9 +29,7 @@ SHAPES = (
 
 def weights(rng: Rng, shape: tuple[int, ...], kind: str = "") -> np.ndarray:
     """Gaussian, heavy-tailed, sparse, with zero rows, constant, tied, positive, zero or large weights."""
-    kind = kind or str(
-        rng.choice(["gauss", "tails", "sparse", "rows", "flat", "ties", "positive", "zero", "large"])
-    )
+    kind = kind or str(rng.choice(["gauss", "tails", "sparse", "rows", "flat", "ties", "positive", "zero", "large"]))
     values = rng.standard_normal(shape) * 2.0 ** rng.integers(-6, 2)
     if kind == "tails":
         values = values**3

@@ -282,9 +282,7 @@ def test_tensors_named_by_index() -> None:
     header = unit.header.replace(
         compressed_data_unit_header=named.replace(topology_elem_id=None, topology_elem_id_index=2)
     )
-    data = front + write_unit(
-        header, plain.unit_bytes(unit.index)[unit.payload_offset - unit.offset :], after(front)
-    )
+    data = front + write_unit(header, plain.unit_bytes(unit.index)[unit.payload_offset - unit.offset :], after(front))
     reference_fails(data)
     assert nnc_codec.decode(data)["c"].tobytes() == plain["w"].decode().tobytes()
 
@@ -359,9 +357,7 @@ def test_split_data_units() -> None:
     data = nnc_codec.encode({"w": gauss(4, 5)}, EncodeParams(topology=False))
     unit = nnc_codec.open(data).units[-1]
     header = unit.header.replace(partial_data_counter_present_flag=1, partial_data_counter=0)
-    split = data[: unit.offset] + write_unit(
-        header, data[unit.payload_offset :], after(opened(), strict=False)
-    )
+    split = data[: unit.offset] + write_unit(header, data[unit.payload_offset :], after(opened(), strict=False))
     reference_fails(split)
     with pytest.raises(UnsupportedError, match="not confirmed"):
         nnc_codec.decode(split)

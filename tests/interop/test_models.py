@@ -61,9 +61,7 @@ def names_for_the_reference(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
-@pytest.mark.parametrize(
-    "params", [EncodeParams(), EncodeParams(method="uniform", qp=-24, row_skipping=True)]
-)
+@pytest.mark.parametrize("params", [EncodeParams(), EncodeParams(method="uniform", qp=-24, row_skipping=True)])
 def test_tensors_of_a_model(path: Path, params: EncodeParams) -> None:
     arrays = names_for_the_reference(initializers(path))
     data = nnc_codec.encode(arrays, params)

@@ -128,9 +128,7 @@ def plain(packed_model: onnx.ModelProto, packed: Sequence[Packed]) -> onnx.Model
     return made
 
 
-def linear(
-    array: np.ndarray | None = None, *, after: bool = True, **options: object
-) -> tuple[onnx.ModelProto, Packed]:
+def linear(array: np.ndarray | None = None, *, after: bool = True, **options: object) -> tuple[onnx.ModelProto, Packed]:
     """``y = x @ W``."""
     array = weights(48, 96) if array is None else array
     item = Packed("W", array, after="x" if after else None, **options)
@@ -161,7 +159,5 @@ def chain(layers: int, wide: int, narrow: int, **params: object) -> tuple[onnx.M
 
 def save_external(made: onnx.ModelProto, path: Path) -> Path:
     """Save with all initializers in ``<path>.data``."""
-    onnx.save_model(
-        made, str(path), save_as_external_data=True, location=path.name + ".data", size_threshold=0
-    )
+    onnx.save_model(made, str(path), save_as_external_data=True, location=path.name + ".data", size_threshold=0)
     return path

@@ -80,9 +80,7 @@ def test_program_gives_the_same_bits(program, model, tmp_path, slots):
         assert 0 < counts["cache_peak_bytes"] <= slots * size
         assert counts["cache_hits"] > 0
     x = (np.arange(ROWS * NARROW) % 64 / 64).astype(np.float32).reshape(ROWS, NARROW)
-    expected = InferenceSession(model, providers=["CPUExecutionProvider"], mode="lazy").run(None, {"x0": x})[
-        0
-    ]
+    expected = InferenceSession(model, providers=["CPUExecutionProvider"], mode="lazy").run(None, {"x0": x})[0]
     assert output.read_bytes() == expected.tobytes()
 
 
