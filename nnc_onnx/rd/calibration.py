@@ -17,7 +17,7 @@ from .network import Feed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .inputs import Input
+    from .signature import Input
 
 MOST_SAMPLES = 1024
 

@@ -25,9 +25,10 @@ from .errors import CannotRunError, GoalError
 from .feedback import FeedbackCoder
 from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
-from .inputs import Synthetic, describe
+from .inputs import Synthetic
 from .network import Feed, Network, Weight
 from .sensitivity import PROBE_BITS, hedged, measure_items
+from .signature import describe
 from .sizing import fit_size
 from .states import MOMENT_RUNS, RUNS, STEPS, StatePair, continued
 from .tolerance import feeds_back, limits_of

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from .inputs import Input
     from .network import Feed
+    from .signature import Input
 
 STEPS = 16
 """Steps that a model with recurrent states is run for, so that errors can build up as they do in use."""
