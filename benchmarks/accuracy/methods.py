@@ -17,7 +17,7 @@ from nnc_onnx.plan import PlannedTensor
 from nnc_onnx.rd import PRESETS, Goal, Preset, planner_for
 from nnc_onnx.rd.errors import CannotRunError, GoalError
 from nnc_onnx.rd.fitting import Study
-from nnc_onnx.rd.planner import study_model
+from nnc_onnx.rd.study import study_model
 from nnc_onnx.unpacking import unpack
 
 OURS = "onnx-nnc"

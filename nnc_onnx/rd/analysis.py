@@ -31,8 +31,9 @@ from .fitting import Basis, Study, try_choice
 from .goals import PRESETS, Goal
 from .hook import planner_for
 from .lossless import lossless_sizes
-from .planner import Plan, study_model
+from .planner import Plan
 from .sensitivity import hedged
+from .study import study_model
 
 RATES = (6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5)
 """Bits per weight that the curve has a point for: from where nothing is lost to where few models still work."""

@@ -9,31 +9,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from nnc_codec.formats import PackOptions, Progress, ProgressCallback
 from nnc_codec.params import TensorParams
-from nnc_codec.quality import choose_quality, is_best_exact
 
-from ..graph.usage import Usage, Value
+from ..graph.usage import Value
 from ..plan import PlannedTensor
-from .activations import joined_moments, observe
-from .calibration import Calibration, load_calibration, shared_out
+from .calibration import Calibration
 from .curves import LAMBDA
-from .deviation import Deviation
 from .errors import CannotRunError, GoalError
-from .feedback import FeedbackCoder
 from .fitting import Basis, Fit, Study, fit_deviation, fit_limits, fit_metric, settled
 from .goals import PRESETS, Goal, Metric
-from .inputs import Synthetic
-from .network import Feed, Network, Weight
-from .sensitivity import PROBE_BITS, hedged, measure_items
-from .signature import describe
+from .sensitivity import hedged
 from .sizing import fit_size
-from .states import MOMENT_RUNS, RUNS, STEPS, StatePair, continued
-from .tolerance import feeds_back, limits_of
-from .vectors import measure_vectors, plannable_vectors, samples_for
-from .work import CHECK_SAMPLES, MOMENT_SAMPLES, MOST_SAMPLES, effort
+from .study import study_model
 
 if TYPE_CHECKING:
     import onnx
@@ -174,153 +162,3 @@ def choose(
     else:
         fit = fit_limits(study, PRESETS[goal.preset], options, executor)
     return settled(study, fit, options, executor)
-
-
-def study_model(
-    proto: onnx.ModelProto,
-    planned: Sequence[PlannedTensor],
-    folder: Path,
-    options: PackOptions,
-    calibration: Calibration | None,
-    executor: Executor,
-    progress: ProgressCallback | None = None,
-) -> Study:
-    """Measure a model.
-
-    Raises:
-        CalibrationError, CannotRunError: as :func:`plan_quality`.
-    """
-    wanted = [
-        tensor for tensor in planned if tensor.reason is None and tensor.element is not None and tensor.element.is_float
-    ]
-    network, vectors = _network(proto, wanted, plannable_vectors(planned, Usage(proto.graph)), folder)
-    states: tuple[StatePair, ...] = ()
-    inputs = [describe(value, network.hollow.graph) for value in network.inputs]
-    tokens = all(value.dtype.kind in "iu" for value in inputs)
-    feedback: FeedbackCoder | None = None
-    final: FeedbackCoder | None = None
-    notes: list[str] = []
-    if calibration is not None:
-        basis: Basis = "calibration"
-        feeds = load_calibration(calibration, inputs)
-        seen, judged = shared_out(feeds)
-        effective = effort(network, judged[0], len(judged), len(PROBE_BITS), len(network.weights) - len(vectors))
-        deviation = Deviation(network, _spread(judged, effective.samples))
-        few = _spread(judged, min(samples_for(len(vectors), effective.operations), len(judged)))
-        try:
-            moments = observe(network, seen, executor)
-            feedback = FeedbackCoder(moments, executor)
-            if judged is not seen:
-                others = observe(network, judged, executor)
-                final = FeedbackCoder(joined_moments(moments, others, len(judged) / len(feeds)), executor)
-        except CannotRunError as error:
-            notes.append(_without_feedback(error))
-        check = Deviation(network, _spread(judged, min(CHECK_SAMPLES, len(judged))))
-    else:
-        basis = "synthetic"
-        synthetic = Synthetic(network)
-        states = tuple(synthetic.states)
-        feeds = synthetic.feeds(RUNS * STEPS if states else CHECK_SAMPLES)
-        most = len(feeds) if states else MOST_SAMPLES
-        effective = effort(network, feeds[0], most, len(PROBE_BITS), len(network.weights) - len(vectors))
-        if states:
-            feeds = feeds[: max(effective.samples // STEPS, 1) * STEPS]
-        few = feeds if states else feeds[: samples_for(len(vectors), effective.operations)]
-        deviation = Deviation(network, feeds if states else feeds[: effective.samples], states)
-        check = Deviation(network, feeds, states)
-        if feeds_back(tokens=tokens):
-            fresh = synthetic.feeds(MOMENT_RUNS * STEPS if states else MOMENT_SAMPLES, RUNS * STEPS)
-            try:
-                seen = [feed for feed, _ in continued(network.run, network.outputs, fresh, states)] if states else fresh
-                moments = observe(network, seen, executor)
-                feedback = FeedbackCoder(moments, executor, made_up=True)
-            except CannotRunError as error:
-                notes.append(_without_feedback(error))
-    apart = {vector.name for vector in vectors}
-    weights = tuple(weight for weight in network.weights if weight.name not in apart and _needs_step(weight, options))
-    total = sum(weight.values.nbytes for weight in weights)
-    report = _reporter(progress, total)
-    items, silent = measure_items(
-        weights,
-        deviation,
-        effective.probes,
-        options.qp_density,
-        options.method,
-        executor,
-        report,
-        feedback,
-    )
-    if silent == len(items) and items:
-        raise CannotRunError("the outputs react to none of the weights on these inputs")
-    if silent:
-        notes.append(f"{silent} of {len(items)} weights do not act on the outputs for the inputs tried")
-    measured = None
-    if vectors and few:
-        sampled = deviation if len(few) == effective.samples else Deviation(network, few, states)
-        measured = measure_vectors(vectors, sampled, options, executor, made_up=calibration is None)
-    return Study(
-        network,
-        deviation,
-        weights,
-        tuple(items),
-        check,
-        limits_of(
-            network.hollow.graph,
-            states,
-            check.signal_share,
-            tokens=tokens,
-            calibrated=calibration is not None,
-            fed_back=feedback is not None,
-        ),
-        basis,
-        tuple(notes),
-        feedback,
-        final,
-        measured,
-    )
-
-
-def _network(
-    proto: onnx.ModelProto, wanted: Sequence[PlannedTensor], vectors: Sequence[PlannedTensor], folder: Path
-) -> tuple[Network, list[Weight]]:
-    """The model with its weights as inputs, and the vectors among them; none where that does not run."""
-    try:
-        network = Network(proto, [*wanted, *vectors], folder)
-    except CannotRunError:
-        if not vectors:
-            raise
-        return Network(proto, wanted, folder), []
-    values = {tensor.value for tensor in vectors}
-    return network, [weight for weight in network.weights if weight.tensors[0].value in values]
-
-
-def _without_feedback(error: CannotRunError) -> str:
-    return f"coded without error feedback: {error.message}"
-
-
-def _spread(feeds: list[Feed], count: int) -> list[Feed]:
-    return [feeds[number * len(feeds) // count] for number in range(count)]
-
-
-def _needs_step(weight: Weight, options: PackOptions) -> bool:
-    """Whether a step has to be chosen: not for values that come back exactly anyway, nor for unfit ones."""
-    with np.errstate(over="ignore"):
-        values = weight.values.astype(np.float32)
-    if not np.isfinite(values).all() or not values.any():
-        return False
-    if is_best_exact(values, qp_density=options.qp_density):
-        return False
-    return choose_quality(values, method="dq", qp_density=options.qp_density).method == "dq"
-
-
-def _reporter(progress: ProgressCallback | None, total: int) -> Callable[[Weight], None]:
-    done = 0
-
-    def report(weight: Weight) -> None:
-        nonlocal done
-        done += weight.values.nbytes
-        if progress is not None:
-            name = weight.tensors[0].name
-            progress(Progress(what=f"measuring what {name} does to the outputs", done=done, total=total))
-
-    return report

@@ -22,8 +22,8 @@ from .errors import CannotRunError, GoalError
 from .fitting import Study
 from .goals import Goal, Metric
 from .network import Weight
-from .planner import study_model
 from .sensitivity import hedged
+from .study import study_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

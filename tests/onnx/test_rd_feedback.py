@@ -19,7 +19,7 @@ from nnc_onnx.rd.activations import Moments, joined_moments, observe
 from nnc_onnx.rd.calibration import shared_out
 from nnc_onnx.rd.deviation import Deviation
 from nnc_onnx.rd.network import Network
-from nnc_onnx.rd.planner import study_model
+from nnc_onnx.rd.study import study_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -16,7 +16,7 @@ from nnc_onnx.graph.usage import Usage
 from nnc_onnx.plan import plan_tensors
 from nnc_onnx.rd import Goal, analyze, planner_for
 from nnc_onnx.rd.errors import CalibrationError, GoalError
-from nnc_onnx.rd.planner import study_model
+from nnc_onnx.rd.study import study_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
