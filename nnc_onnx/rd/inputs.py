@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import CannotRunError
 from .network import Feed, Network
-from .pictures import picture
+from .pictures import is_line, picture
 from .random import Random
 from .signature import Input, describe
 from .sounds import series, sound
@@ -66,6 +66,13 @@ class Synthetic:
         If the model has states, sounds go on from feed to feed, :data:`STEPS` feeds each.
         """
         return [self._feed(seed, self._sizes) for seed in range(start, start + count)]
+
+    @property
+    def scenes(self) -> bool:
+        """Whether pictures are fed that are not shaped like lines of writing."""
+        symbols: dict[str, int] = {}
+        shapes = [(value, _shape(value, self._sizes, symbols)) for value in self.inputs]
+        return any(_is_picture(value) and not is_line(*_in_front(shape)[-2:]) for value, shape in shapes)
 
     def _working_sizes(self) -> tuple[tuple[int, int], int]:
         last: CannotRunError | None = None
@@ -199,10 +206,15 @@ def _values(value: Input, shape: tuple[int, ...], seed: int, position: int) -> N
 
 
 def _pictures(random: Random, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Pictures with the channels where they are likely to be: in front of height and width, or behind."""
-    behind = len(shape) == 4 and shape[-1] in _PICTURE_CHANNELS and shape[1] not in _PICTURE_CHANNELS
-    front = (*shape[:-3], shape[-1], *shape[-3:-1]) if behind else shape
+    """Pictures with the channels where they are likely to be."""
+    front = _in_front(shape)
     channels, height, width = front[-3:]
     count = math.prod(front[:-3])
     made = np.stack([picture(random, (channels, height, width), seed) for _ in range(count)]).reshape(front)
-    return np.moveaxis(made, -3, -1) if behind else made
+    return made if front == shape else np.moveaxis(made, -3, -1)
+
+
+def _in_front(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of pictures with the channels in front of height and width, if they are behind."""
+    behind = len(shape) == 4 and shape[-1] in _PICTURE_CHANNELS and shape[1] not in _PICTURE_CHANNELS
+    return (*shape[:-3], shape[-1], *shape[-3:-1]) if behind else shape

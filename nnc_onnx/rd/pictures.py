@@ -46,11 +46,15 @@ def picture(random: Random, shape: tuple[int, int, int], number: int) -> Plane:
     Returns:
         Values from -1 to 1.
     """
-    is_line = shape[2] >= _LINE_ASPECT * shape[1] and shape[1] <= _LINE_HEIGHT
     is_rare = number % ONE_IN == ONE_IN - 1
-    if is_line == is_rare:
+    if is_line(shape[1], shape[2]) == is_rare:
         return _taken(random, scene(random, shape))
     return _taken(random, written(random, _ground(random, shape)))
+
+
+def is_line(height: int, width: int) -> bool:
+    """Whether a picture is shaped like a line of writing."""
+    return width >= _LINE_ASPECT * height and height <= _LINE_HEIGHT
 
 
 def scene(random: Random, shape: tuple[int, int, int]) -> Plane:

@@ -82,7 +82,7 @@ def study_model(
     if calibration is not None:
         ground = _real(network, calibration, inputs, len(vectors), executor)
     else:
-        ground = _made_up(network, len(vectors), executor, feeds_back=feeds_back(tokens=tokens))
+        ground = _made_up(network, len(vectors), executor, tokens=tokens)
     apart = {vector.name for vector in vectors}
     weights = tuple(weight for weight in network.weights if weight.name not in apart and _needs_step(weight, options))
     report = _reporter(progress, sum(weight.values.nbytes for weight in weights))
@@ -155,7 +155,7 @@ def _real(
     return ground
 
 
-def _made_up(network: Network, vectors: int, executor: Executor, *, feeds_back: bool) -> _Ground:
+def _made_up(network: Network, vectors: int, executor: Executor, *, tokens: bool) -> _Ground:
     """Inputs for a model without any; those that errors are fed back by judge nothing."""
     synthetic = Synthetic(network)
     states = tuple(synthetic.states)
@@ -172,7 +172,7 @@ def _made_up(network: Network, vectors: int, executor: Executor, *, feeds_back: 
         Deviation(network, feeds, states),
         states,
     )
-    if not feeds_back:
+    if not feeds_back(tokens=tokens, scenes=synthetic.scenes):
         return ground
     fresh = synthetic.feeds(MOMENT_RUNS * STEPS if states else MOMENT_SAMPLES, RUNS * STEPS)
     try:

@@ -19,7 +19,7 @@ from nnc_onnx.rd.pictures import picture, scene
 from nnc_onnx.rd.random import Random
 from nnc_onnx.rd.sounds import sound, talk
 from nnc_onnx.rd.states import STEPS, StatePair, continued
-from nnc_onnx.rd.tolerance import limits_of
+from nnc_onnx.rd.tolerance import feeds_back, limits_of
 from nnc_onnx.rd.writing import written
 
 pytest.importorskip("onnxruntime")
@@ -111,6 +111,27 @@ def test_a_network_that_narrows_heights_gets_pictures_of_lines(tmp_path):
         [tensor("k", weights(8, 3, 3, 3))],
     )
     assert Synthetic(network_of(made, tmp_path)).feeds(1)[0]["x"].shape == (1, 3, 48, 192)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scenes"),
+    [
+        ([1, 3, 64, 64], True),
+        ([1, 64, 64, 3], True),
+        ([1, 3, 32, 128], False),
+        ([1, 32, 128, 1], False),
+        ([1, 9], False),
+    ],
+)
+def test_only_what_is_no_line_of_writing_is_a_scene(shape, scenes, tmp_path):
+    made = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", FLOAT, shape)],
+        [value("y", FLOAT, None)],
+        [tensor("w", weights(shape[-1], 2))],
+    )
+    assert Synthetic(network_of(made, tmp_path)).scenes == scenes
+    assert feeds_back(tokens=False, scenes=scenes) != scenes
 
 
 def test_states_are_recognised(tmp_path):
@@ -249,7 +270,8 @@ def test_recurrent_models_get_finer_weights_and_signals_smaller_changes():
     hidden = helper.make_graph(
         [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=plain)], "hidden", [], []
     )
-    usual = limits_of(plain, (), 0.01)
+    usual = limits_of(plain, (), 0.01, fed_back=True)
+    assert limits_of(plain, (), 0.01).noise > usual.noise
     assert limits_of(hidden, (), 0.01).noise < usual.noise
     assert limits_of(hidden, (), 0.01, fed_back=True).noise == usual.noise
     assert limits_of(hidden, (), 1.0, fed_back=True).noise > usual.noise
