@@ -75,7 +75,8 @@ def inputs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("way", ["fast", "planned", "calibrated", "qp"])
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
 def test_the_share_asked_for(model: Path, inputs: Path, tmp_path: Path, sparsity: float, way: str) -> None:
-    planner = {"planned": planner_for(), "calibrated": planner_for(Goal(target_ratio=0.16), calibration=inputs)}.get(way)
+    calibrated = planner_for(Goal(target_ratio=0.16), calibration=inputs)
+    planner = {"planned": planner_for(), "calibrated": calibrated}.get(way)
     options = PackOptions(sparsity=sparsity, qp=-24 if way == "qp" else None, jobs=1)
     packed = tmp_path / "m.nnc.onnx"
     report = nnc_onnx.pack(model, packed, options, planner=planner)
